@@ -1,0 +1,60 @@
+# Everything runs in .venv, which `make env` makes from requirements.lock. `make help` lists the targets.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+STAMP := .venv/.installed
+# Set this to take PyTorch from another index, for example its CPU builds:
+#   make env TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+TORCH_INDEX_URL ?=
+# Two workers; the notebook and site tests stay together in one of them.
+PYTEST_FLAGS ?= -n 2 --dist loadgroup
+
+# Waiting OpenMP threads must not spin: on a busy machine they slow small runs several times over.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help env book test test-full benchmark bench lint clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## the virtual environment .venv, from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make env PYTHON=python3.11" \
+		if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install "$$(grep '^torch==' requirements.lock)" \
+		$(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	$(PY) -m pip install -r requirements.lock
+	$(PY) -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: PROFILE ?= demo
+book: env  ## the benchmark with the shipped weights, all notebooks, then the site in _build/html (PROFILE=demo)
+	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights shipped
+	rm -rf _build/html _build/.doctrees _build/.jupyter_cache
+	PDDM_PROFILE=$(PROFILE) .venv/bin/jupyter-book build . -W -n --keep-going
+
+test: env  ## all tests but the slow ones, in a real browser too
+	$(PY) tests/browser.py
+	$(PY) -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-full: env  ## all tests, the slow ones included
+	$(PY) tests/browser.py
+	$(PY) -m pytest $(PYTEST_FLAGS)
+
+benchmark: PROFILE ?= laptop
+benchmark: WEIGHTS ?= train
+benchmark: env  ## train and compare all methods (PROFILE=smoke, laptop, paper or real; WEIGHTS=train or shipped)
+	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights $(WEIGHTS)
+
+bench: env  ## the speed and memory figures, from one run
+	$(PY) tests/bench.py
+
+lint: env  ## ruff
+	$(PY) -m ruff check .
+
+clean:  ## remove what was built or cached; .venv and runs/ stay
+	rm -rf _build dist .pytest_cache .hypothesis .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

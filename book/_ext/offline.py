@@ -1,0 +1,51 @@
+"""Sphinx extension: the built site needs no network and carries no script it does not use."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+MATHJAX_FILES = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """Put MathJax, its fonts and its TeX extensions into the site's static files."""
+    if error is not None or app.builder.format != "html":
+        return
+    target = Path(app.outdir) / "_static" / "mathjax"
+    with as_file(files("mathjax") / "static" / "mathjax" / "es5") as source:
+        for name in MATHJAX_FILES:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            if (source / name).is_dir():
+                shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+            else:
+                shutil.copy2(source / name, target / name)
+
+
+def disconnect_thebe(app: Sphinx, config: Any) -> None:
+    """Jupyter Book always loads sphinx-thebe, whose scripts point at a content delivery network."""
+    for name, listeners in app.events.listeners.items():
+        app.events.listeners[name] = [
+            listener for listener in listeners if not listener.handler.__module__.startswith("sphinx_thebe")
+        ]
+
+
+def drop_widget_state(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Leave out the state of live widgets: pages show each widget's self-contained HTML instead."""
+    context["script_files"] = [
+        script
+        for script in context.get("script_files", [])
+        if getattr(script, "attributes", {}).get("type") != "application/vnd.jupyter.widget-state+json"
+    ]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the three hooks."""
+    app.connect("config-inited", disconnect_thebe, priority=0)
+    app.connect("html-page-context", drop_widget_state, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

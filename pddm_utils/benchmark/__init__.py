@@ -1,0 +1,1 @@
+"""The benchmark: methods x data x seeds -> one tidy table, with provenance."""

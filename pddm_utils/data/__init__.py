@@ -1,0 +1,1 @@
+"""Scans: simulated and real, described by a manifest and prepared into one frame."""

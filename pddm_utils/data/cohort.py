@@ -1,0 +1,44 @@
+"""Which scans a profile trains, validates and tests on."""
+
+from __future__ import annotations
+
+from pddm_utils.data.manifest import ManifestRow, check_rows
+from pddm_utils.data.sources import data_root, require_data_root
+from pddm_utils.data.sources.ixi import ixi_rows
+from pddm_utils.data.sources.mslub import mslub_rows
+from pddm_utils.data.sources.simulated import simulated_rows
+from pddm_utils.errors import InputError
+from pddm_utils.settings import Settings
+
+MSLUB_CONTRASTS = {"mslub-t1": "T1", "mslub-t2": "T2", "mslub-flair": "FLAIR"}
+
+
+def cohort_rows(settings: Settings) -> list[ManifestRow]:
+    """All manifest rows of a profile.
+
+    Args:
+        settings: the profile. An IXI cohort needs `PDDM_DATA`; extra test sets of real scans are left out of a
+            simulated cohort when `PDDM_DATA` is not set (see `missing_test_sets`).
+
+    Raises:
+        InputError: real scans are needed and not there, an unknown test set, or a subject in two splits.
+    """
+    if settings.cohort == "ixi":
+        rows = ixi_rows(require_data_root(), settings.train_subjects, settings.val_subjects, settings.test_subjects,
+                        settings.lesion_kinds)
+    else:
+        rows = [row for row in simulated_rows(settings.contrast, settings.train_subjects, settings.val_subjects,
+                                              settings.val_lesion_subjects, settings.test_subjects)
+                if row.inserted_lesion is None or row.inserted_lesion[0] in settings.lesion_kinds]
+    for name in settings.extra_test_sets:
+        if name not in MSLUB_CONTRASTS:
+            raise InputError(f"setting extra_test_sets: {name!r}; choose among {', '.join(MSLUB_CONTRASTS)}")
+        if name not in missing_test_sets(settings):
+            rows += mslub_rows(require_data_root(), MSLUB_CONTRASTS[name])
+    check_rows(rows, source=f"profile {settings.profile}")
+    return rows
+
+
+def missing_test_sets(settings: Settings) -> list[str]:
+    """Extra test sets that are left out because `PDDM_DATA` is not set."""
+    return [] if data_root() is not None or settings.cohort != "simulated" else list(settings.extra_test_sets)

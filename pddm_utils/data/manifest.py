@@ -1,0 +1,202 @@
+"""The manifest: one table of scans, whatever their source."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+from pddm_utils.data.scan import CONTRASTS
+from pddm_utils.errors import InputError
+
+SPLITS = ("train", "val", "test")
+LESION_KINDS = ("tumour", "ms")
+EXTRACT_BRAIN = "extract"  # brain_mask value: use the fallback extraction
+
+_SIMULATED = re.compile(r"simulated:(\d+)")
+_INSERTED = re.compile(rf"insert:({'|'.join(LESION_KINDS)}):(\d+)")
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One scan of the manifest.
+
+    Attributes:
+        subject: identifier of the person or the simulated anatomy; it belongs to one split only.
+        image: absolute path of a NIfTI file, or `simulated:<index>`.
+        brain_mask: absolute path (voxels above 0 are brain); empty for skull-stripped and simulated images; `extract`
+            for the fallback extraction from a T1 scan with skull.
+        lesion_mask: empty (healthy), an absolute path, or `insert:tumour:<seed>` / `insert:ms:<seed>` (the lesion
+            model draws a lesion into the image).
+        split: `"train"`, `"val"` or `"test"`.
+        dataset: name of the data set, such as `ixi-t1-healthy`.
+        contrast: `"T1"`, `"T2"` or `"FLAIR"`.
+    """
+
+    subject: str
+    image: str
+    brain_mask: str
+    lesion_mask: str
+    split: str
+    dataset: str
+    contrast: str
+
+    @property
+    def scan_id(self) -> str:
+        """`dataset/subject`: unique within a manifest."""
+        return f"{self.dataset}/{self.subject}"
+
+    @property
+    def simulated_index(self) -> int | None:
+        """Index of the simulated anatomy; None for an image file."""
+        match = _SIMULATED.fullmatch(self.image)
+        return int(match[1]) if match else None
+
+    @property
+    def inserted_lesion(self) -> tuple[str, int] | None:
+        """`(kind, seed)` of the lesion to insert; None for a healthy scan or a lesion mask file."""
+        match = _INSERTED.fullmatch(self.lesion_mask)
+        return (match[1], int(match[2])) if match else None
+
+
+COLUMNS = tuple(field.name for field in fields(ManifestRow))
+_OPTIONAL = ("brain_mask", "lesion_mask")
+_FILE_COLUMNS = ("image", *_OPTIONAL)
+
+
+def read_manifest(path: str | Path) -> list[ManifestRow]:
+    """Read and check a manifest CSV (columns `subject, image, brain_mask, lesion_mask, split, dataset, contrast`).
+
+    Args:
+        path: the CSV; paths in it are relative to its folder, or absolute. Further columns are ignored.
+
+    Returns:
+        The rows in file order, with absolute paths.
+
+    Raises:
+        InputError: the CSV is missing, unreadable or empty, lacks a column, or fails `check_rows`.
+
+    Example:
+        >>> rows = read_manifest("scans.csv")            # doctest: +SKIP
+        >>> [row for row in rows if row.split == "test"]  # doctest: +SKIP
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such manifest; give the path of a CSV with the columns "
+                         f"{', '.join(COLUMNS)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV") from None
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        records = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num}: broken CSV ({error}); close its quotes") from None
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"{path}: missing column(s) {', '.join(missing)}; the columns are {', '.join(COLUMNS)} "
+                         "(brain_mask and lesion_mask may be left empty in a row)")
+    if not records:
+        raise InputError(f"{path}: no rows; list at least one scan")
+    folder = path.resolve().parent
+    rows = [_row_of(record, folder) for record in records]
+    check_rows(rows, source=path)
+    return rows
+
+
+def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
+    """Check the rows and write them as CSV, in one step: an existing file is replaced whole or not at all.
+
+    Args:
+        rows: manifest rows; files below the CSV's folder are written relative to it, so both can move together.
+        path: the CSV to write; its folder is made when missing.
+
+    Raises:
+        InputError: the rows fail `check_rows`.
+    """
+    rows, path = list(rows), Path(path)
+    check_rows(rows, source=path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.resolve().parent
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(astuple(_relative_to(row, folder)) for row in rows)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> None:
+    """Check that rows are complete and consistent, that their files exist and that no subject is in two splits.
+
+    Args:
+        rows: manifest rows with absolute paths.
+        source: the file named in error messages.
+
+    Raises:
+        InputError: one message that lists every problem found (the first ten).
+    """
+    rows = list(rows)
+    problems = [f"{row.scan_id}: {problem}" for row in rows for problem in _row_problems(row)]
+    repeats = Counter(row.scan_id for row in rows)
+    problems += [f"{scan_id}: listed {count} times; keep one row for each dataset and subject"
+                 for scan_id, count in repeats.items() if count > 1]
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.subject, set()).add(row.split)
+    problems += [f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject "
+                 "in one split" for subject, names in splits.items() if len(names) > 1]
+    if problems:
+        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError(f"{source}: " + "\n  ".join(problems[:10]) + more)
+
+
+def _row_problems(row: ManifestRow) -> Iterator[str]:
+    """Everything wrong with one row by itself."""
+    for column in COLUMNS:
+        if column not in _OPTIONAL and not getattr(row, column):
+            yield f"{column} is empty; fill it in"
+    if row.split and row.split not in SPLITS:
+        yield f"unknown split {row.split!r}; use one of {', '.join(SPLITS)}"
+    if row.contrast and row.contrast not in CONTRASTS:
+        yield f"unknown contrast {row.contrast!r}; use one of {', '.join(CONTRASTS)}"
+    if row.image.startswith("simulated:"):
+        if row.simulated_index is None:
+            yield f"malformed image {row.image!r}; write simulated:<index> with a whole number, such as simulated:3"
+        if row.brain_mask:
+            yield "a simulated image brings its own brain mask; leave brain_mask empty"
+    if row.lesion_mask.startswith("insert:") and row.inserted_lesion is None:
+        yield (f"malformed lesion_mask {row.lesion_mask!r}; write insert:<kind>:<seed> with kind "
+               f"{' or '.join(LESION_KINDS)} and a whole number, such as insert:tumour:7")
+    for column in _FILE_COLUMNS:
+        value = getattr(row, column)
+        if value and not _is_special(value) and not Path(value).is_file():
+            yield f"{column} file {value} does not exist; correct the path (relative paths start at the manifest)"
+
+
+def _is_special(value: str) -> bool:
+    return value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:"))
+
+
+def _row_of(record: dict[str, str | None], folder: Path) -> ManifestRow:
+    """One CSV record as a row with absolute paths; a short line counts as empty cells."""
+    values = {column: (record[column] or "").strip() for column in COLUMNS}
+    for column in _FILE_COLUMNS:
+        if values[column] and not _is_special(values[column]):
+            values[column] = os.path.abspath(folder / Path(values[column]).expanduser())
+    return ManifestRow(**values)
+
+
+def _relative_to(row: ManifestRow, folder: Path) -> ManifestRow:
+    """The row with every file below `folder` written relative to it."""
+    short = {column: Path(getattr(row, column)).relative_to(folder).as_posix() for column in _FILE_COLUMNS
+             if Path(getattr(row, column)).is_relative_to(folder)}
+    return replace(row, **short)

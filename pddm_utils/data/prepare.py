@@ -1,0 +1,258 @@
+"""Preparation: from a manifest row to a scan in the 2 mm frame, with a cache on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from pddm_utils.data.brain import extract_brain, stripped_brain
+from pddm_utils.data.frame import Frame, to_frame
+from pddm_utils.data.lesions import estimate_tissues, insert_lesion
+from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
+from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
+from pddm_utils.data.simulate import simulate_anatomy
+from pddm_utils.data.volume import (
+    LoadedVolume,
+    load_brain_mask,
+    load_lesion_mask,
+    load_volume,
+    save_nifti,
+    to_scan_space,
+)
+from pddm_utils.errors import InputError
+
+__all__ = ["Frame", "LoadedVolume", "ScanCache", "load_brain_mask", "load_lesion_mask", "load_scan", "load_volume",
+           "prepare_all", "prepare_scan", "save_nifti", "to_frame", "to_scan_space"]
+
+# The code that decides what a prepared scan looks like: its text is part of the cache key.
+_CODE = ("brain", "frame", "lesions", "prepare", "scan", "simulate", "volume")
+_ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_mask": np.dtype(bool)}
+_ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
+
+
+def prepare_scan(row: ManifestRow) -> Scan:
+    """Prepare one scan from scratch: read or simulate, bring to the frame, insert a lesion, scale to [0, 1].
+
+    Args:
+        row: its image is read from disk or simulated; with `insert:<kind>:<seed>` a lesion is drawn into the raw
+            intensities from `numpy.random.default_rng(seed)`.
+
+    Returns:
+        The scan.
+
+    Raises:
+        InputError: the scan's files cannot be used (one message naming the file and the remedy).
+    """
+    if row.simulated_index is not None:
+        anatomy = simulate_anatomy(row.simulated_index, row.contrast)
+        frame = Frame(anatomy.image, anatomy.brain_mask, np.zeros_like(anatomy.brain_mask), anatomy.affine)
+        tissues = anatomy.tissues
+    else:
+        frame, tissues = _frame_of_files(row), None
+    image, lesion_mask = frame.image, frame.lesion_mask
+    if row.inserted_lesion is not None:
+        kind, seed = row.inserted_lesion
+        if tissues is None:
+            tissues = estimate_tissues(image, frame.brain_mask, row.contrast)
+        image, lesion_mask = insert_lesion(image, frame.brain_mask, tissues, row.contrast, kind,
+                                           np.random.default_rng(seed))
+    try:
+        image = scale_to_unit_range(image, frame.brain_mask)
+    except ValueError as error:
+        raise InputError(f"{row.image}: {error}; check the brain mask") from None
+    return Scan(row.subject, row.dataset, row.contrast, image, frame.brain_mask, lesion_mask, frame.affine)
+
+
+def _frame_of_files(row: ManifestRow) -> Frame:
+    loaded = load_volume(row.image)
+    if row.brain_mask == EXTRACT_BRAIN:
+        if row.contrast != "T1":
+            raise InputError(f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask")
+        inside = extract_brain(loaded)
+    else:
+        inside = load_brain_mask(row.brain_mask, loaded) if row.brain_mask else stripped_brain(loaded)
+    lesion_path = row.lesion_mask if row.inserted_lesion is None else ""
+    return to_frame(loaded, inside, load_lesion_mask(lesion_path, loaded) if lesion_path else None)
+
+
+def load_scan(row: ManifestRow, cache: ScanCache) -> Scan:
+    """The prepared scan of a manifest row, from the cache where it is there and else prepared now.
+
+    Args:
+        row: a manifest row.
+        cache: where prepared scans are kept.
+
+    Returns:
+        The scan, in memory.
+
+    Raises:
+        InputError: as `prepare_scan`.
+    """
+    return cache.load(row)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Where a prepared scan lies: its folder, the slice count and the byte offset of each array's data."""
+
+    folder: Path
+    slices: int
+    affine: tuple[tuple[float, ...], ...]
+    offsets: dict[str, int]
+
+
+class ScanCache:
+    """Prepared scans on disk, keyed by the content of their files, the lesion to insert and the preparation code.
+
+    Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`. It appears in one
+    step (written under a temporary name, then renamed), so processes may share a cache and a killed one leaves no
+    broken entry. Deleting the folder is safe while nothing runs: scans are then prepared anew.
+
+    Args:
+        folder: where entries are kept; made when missing.
+
+    Example:
+        >>> cache = ScanCache(".cache/scans")                       # doctest: +SKIP
+        >>> image, brain_mask = cache.cached_slice(rows[0], 30)     # doctest: +SKIP
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._entries: dict[ManifestRow, _Entry] = {}
+        for partial in self.folder.glob(".partial-*"):
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
+
+    def load(self, row: ManifestRow) -> Scan:
+        """The whole prepared scan of `row`, prepared now if it is not in the cache.
+
+        Raises:
+            InputError: as `prepare_scan`.
+        """
+        entry = self._entry(row)
+        arrays = {name: np.load(entry.folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
+        return Scan(row.subject, row.dataset, row.contrast, affine=np.array(entry.affine), **arrays)
+
+    def slice_count(self, row: ManifestRow) -> int:
+        """Number of axial slices of the prepared scan of `row` (all hold brain)."""
+        return self._entry(row).slices
+
+    def cached_slice(self, row: ManifestRow, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """One axial slice, read from disk without the rest of the volume.
+
+        Args:
+            row: a manifest row.
+            index: slice, 0 (inferior) to `slice_count(row) - 1`.
+
+        Returns:
+            The image `(96, 96)` float32 in [0, 1], and the brain mask `(96, 96)` bool.
+
+        Raises:
+            IndexError: no such slice.
+            InputError: as `prepare_scan`.
+        """
+        entry = self._entry(row)
+        if not 0 <= index < entry.slices:
+            raise IndexError(f"slice {index} of {row.scan_id}, which has {entry.slices}")
+        return _read_slice(entry, "image", index), _read_slice(entry, "brain_mask", index)
+
+    def _entry(self, row: ManifestRow) -> _Entry:
+        """The entry of a row; files are hashed once for each row and cache object."""
+        if row not in self._entries:
+            folder = self.folder / _cache_key(row)
+            if not folder.is_dir():
+                self._write(prepare_scan(row), folder)
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            offsets = {name: np.load(folder / f"{name}.npy", mmap_mode="r").offset for name in _ARRAYS}
+            affine = tuple(map(tuple, meta["affine"]))
+            self._entries[row] = _Entry(folder, meta["shape"][0], affine, offsets)
+        return self._entries[row]
+
+    def _write(self, scan: Scan, folder: Path) -> None:
+        partial = self.folder / f".partial-{uuid.uuid4().hex}"
+        partial.mkdir()
+        try:
+            for name, dtype in _ARRAYS.items():
+                with (partial / f"{name}.npy").open("wb") as stream:
+                    np.save(stream, getattr(scan, name).astype(dtype), allow_pickle=False)
+                    stream.flush()
+                    os.fsync(stream.fileno())  # the data must be on disk before the entry's name is
+            meta = {"shape": scan.image.shape, "affine": scan.affine.tolist(), "contrast": scan.contrast,
+                    "voxel_size_mm": VOXEL_SIZE_MM}
+            (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            try:
+                os.rename(partial, folder)
+            except OSError:
+                if not folder.is_dir():  # otherwise another process was first, with the same content
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = True) -> None:
+    """Prepare every scan into the cache; an unusable scan does not stop the others.
+
+    Args:
+        rows: manifest rows.
+        cache: where prepared scans are kept; what it already holds costs nothing.
+        progress: show a progress bar with the time left.
+
+    Raises:
+        InputError: after all scans were tried: one line for each that cannot be used.
+    """
+    problems = []
+    for row in tqdm(rows, desc="preparing scans", unit="scan", disable=not progress):
+        try:
+            cache.slice_count(row)
+        except InputError as error:
+            problems.append(f"{row.scan_id}: {error}")
+    if problems:
+        raise InputError(f"{len(problems)} of {len(rows)} scans cannot be used (the others are prepared):\n  "
+                         + "\n  ".join(problems))
+
+
+def _cache_key(row: ManifestRow) -> str:
+    """Hash of everything that a prepared scan depends on; names of subject, data set and files are not part of it."""
+    parts = [_code_hash(), row.contrast]
+    parts += [_content_hash(value) for value in (row.image, row.brain_mask, row.lesion_mask)]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
+
+
+def _content_hash(value: str) -> str:
+    """Hash of a file's bytes; empty cells and `simulated:`, `insert:`, `extract` stand for themselves."""
+    if not value or value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:")):
+        return value
+    try:
+        with open(value, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{value}: cannot be read ({error.strerror}); check the path") from None
+
+
+@lru_cache(maxsize=1)
+def _code_hash() -> str:
+    digest = hashlib.sha256()
+    for name in _CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _read_slice(entry: _Entry, name: str, index: int) -> np.ndarray:
+    # Plain reads, not a memory map: opening a map costs more than the slice.
+    dtype = _ARRAYS[name]
+    count = SLICE_SIZE * SLICE_SIZE
+    offset = entry.offsets[name] + index * count * dtype.itemsize
+    values = np.fromfile(entry.folder / f"{name}.npy", dtype, count, offset=offset)
+    return values.reshape(SLICE_SIZE, SLICE_SIZE)

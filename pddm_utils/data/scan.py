@@ -1,0 +1,61 @@
+"""The prepared scan: the one form in which every method sees a volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONTRASTS = ("T1", "T2", "FLAIR")
+SLICE_SIZE = 96
+VOXEL_SIZE_MM = 2.0
+VOXEL_VOLUME_ML = VOXEL_SIZE_MM**3 / 1000.0
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One volume in the prepared frame: 2 mm axial slices of 96x96 voxels, every slice that holds brain.
+
+    Arrays have shape `(D, H, W)` = (z, y, x): axis 0 runs inferior to superior, axis 1 posterior to anterior,
+    axis 2 patient left to right (the transpose of an RAS array).
+
+    Attributes:
+        subject: identifier; copies of one scan with and without a lesion share it.
+        dataset: name of the data set, such as `simulated-t2-tumour`.
+        contrast: `"T1"`, `"T2"` or `"FLAIR"`.
+        image: float32 in [0, 1], zero outside the brain.
+        brain_mask: bool.
+        lesion_mask: bool; all False in a healthy scan.
+        affine: `(4, 4)`, from (x, y, z) voxel indices of the frame to RAS millimetres.
+    """
+
+    subject: str
+    dataset: str
+    contrast: str
+    image: np.ndarray
+    brain_mask: np.ndarray
+    lesion_mask: np.ndarray
+    affine: np.ndarray
+
+
+def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
+    """Map the 1st-99th percentile inside the brain to [0, 1], clip, and zero everything outside the brain.
+
+    Args:
+        image: `(D, H, W)` raw intensities.
+        brain_mask: `(D, H, W)` bool.
+
+    Returns:
+        float32 array of the same shape in [0, 1].
+
+    Raises:
+        ValueError: if the brain is empty or its intensities do not vary.
+    """
+    inside = image[brain_mask]
+    if inside.size == 0:
+        raise ValueError("the brain mask is empty")
+    low, high = np.percentile(inside, (1, 99))
+    if not high > low:
+        raise ValueError("intensities inside the brain do not vary")
+    scaled = np.clip((image - low) / (high - low), 0.0, 1.0)
+    return np.where(brain_mask, scaled, 0.0).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Noise, boxes, network, pipeline and training of whole-image and patched diffusion models."""

@@ -1,0 +1,88 @@
+"""Training state as one safetensors file: tensors in the body, counters as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from pddm_utils.errors import InputError
+
+_ADAM = ("exp_avg", "exp_avg_sq", "step")
+
+
+def replace_folder(temporary: Path, final: Path) -> None:
+    """Put a finished folder in its place; a half-written one is never visible under the final name."""
+    if final.exists():
+        old = final.with_name(f".{final.name}.{uuid.uuid4().hex}.old")
+        final.rename(old)
+        temporary.rename(final)
+        shutil.rmtree(old)
+    else:
+        temporary.rename(final)
+
+
+def save_checkpoint(
+    path: Path,
+    network: torch.nn.Module,
+    averaged: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+) -> None:
+    """Write weights, averaged weights and Adam's moments in one atomic step.
+
+    Args:
+        path: `.safetensors` file; replaced when it exists.
+        network: the unwrapped network.
+        averaged: EMA of the parameters by name.
+        optimizer: Adam over `network.parameters()` in order.
+        state: JSON-ready counters, such as the step and the loss history.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    moments = optimizer.state_dict()["state"]
+    tensors = {f"network.{name}": value.detach() for name, value in network.named_parameters()}
+    tensors |= {f"averaged.{name}": value for name, value in averaged.items()}
+    tensors |= {
+        f"adam.{key}.{names[index]}": torch.as_tensor(values[key])
+        for index, values in moments.items() for key in _ADAM
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"state": json.dumps(dict(state))})
+    with temporary.open("rb") as file:  # on disk before it takes the old one's place
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def load_checkpoint(
+    path: Path, network: torch.nn.Module, averaged: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Restore what `save_checkpoint` wrote, in place, and return its counters.
+
+    Raises:
+        InputError: the file is damaged or belongs to another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(tensors[f"network.{name}"])
+                averaged[name].copy_(tensors[f"averaged.{name}"])
+        moments = {
+            index: {key: tensors[f"adam.{key}.{name}"] for key in _ADAM}
+            for index, (name, _) in enumerate(network.named_parameters())
+        }
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: damaged, or a checkpoint of another network ({error}); "
+                         "delete it to start this training anew") from error
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return state

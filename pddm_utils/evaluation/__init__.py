@@ -1,0 +1,1 @@
+"""From residual to numbers: post-processing, threshold rules, metrics, statistics."""

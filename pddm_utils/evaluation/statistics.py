@@ -1,0 +1,265 @@
+"""Intervals, paired comparisons and corrections, always over subjects (never over voxels, slices or seeds).
+
+Order of work: average seeds within a subject (`seed_mean`), then resample subjects. Copies of one scan with
+and without a lesion share a subject and are drawn together as one cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pddm_utils.evaluation.metrics import scan_auroc
+
+DRAWS = 10_000
+LEVEL = 0.95
+MIN_SUBJECTS = 5
+_CHUNK = 1000  # bootstrap draws at a time: memory stays at 1000 x clusters
+
+
+class Interval(NamedTuple):
+    """Estimate with a bootstrap interval; `low` and `high` are NaN below `MIN_SUBJECTS` subjects.
+
+    `n` counts subjects (clusters) used, `left_out` values that were NaN.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    left_out: int
+
+
+class PairedDifference(NamedTuple):
+    """Mean of `a - b` with a bootstrap interval and a two-sided p-value.
+
+    `low`, `high` and `p_value` are NaN below `MIN_SUBJECTS` subjects. `n` counts subjects (clusters) used,
+    `left_out` pairs with a NaN on either side.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n: int
+    left_out: int
+
+
+def seed_mean(values: ArrayLike, keys: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Average the seeds of each scan, leaving NaN out.
+
+    Args:
+        values: `(rows,)` a metric, one row per scan and seed.
+        keys: `(rows,)` what identifies the scan.
+
+    Returns:
+        `(scans,)` sorted keys and `(scans,)` means; NaN where every seed is NaN.
+
+    Example:
+        >>> seed_mean([0.2, 0.4, 1.0], ["a", "a", "b"])[1].round(3).tolist()
+        [0.3, 1.0]
+    """
+    values, keys = _columns(values, keys)
+    unique, index = np.unique(keys, return_inverse=True)
+    valid = ~np.isnan(values)
+    sums = np.bincount(index[valid], weights=values[valid], minlength=unique.size)
+    counts = np.bincount(index[valid], minlength=unique.size)
+    means = np.full(unique.size, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return unique, means
+
+
+def bootstrap_interval(
+    values_by_subject: ArrayLike,
+    clusters: ArrayLike | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Mean with a percentile bootstrap interval over subjects.
+
+    Args:
+        values_by_subject: `(scans,)` a metric, seeds already averaged. NaN is left out and counted.
+        clusters: `(scans,)` subject of each value; values of one subject are drawn together. None: each value
+            is a subject of its own.
+        draws: bootstrap draws.
+        level: coverage, between 0 and 1.
+        seed: of the draws.
+
+    Returns:
+        Mean over values, interval, number of subjects and of values left out.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    values, clusters = _columns(values_by_subject, clusters)
+    valid = ~np.isnan(values)
+    left_out = int(np.count_nonzero(~valid))
+    if not valid.any():
+        return Interval(np.nan, np.nan, np.nan, 0, left_out)
+    sums, sizes = _cluster_sums(values[valid], clusters[valid])
+    mean, n = float(sums.sum() / sizes.sum()), sums.size
+    if n < MIN_SUBJECTS:
+        return Interval(mean, np.nan, np.nan, n, left_out)
+    means = np.concatenate([counts @ sums / (counts @ sizes) for counts in _resamples(n, draws, seed)])
+    low, high = _percentiles(means, level)
+    return Interval(mean, low, high, n, left_out)
+
+
+def bootstrap_auroc(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    clusters: ArrayLike | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Interval:
+    """Scan-level AUROC with a percentile bootstrap interval over subjects.
+
+    Draws that hold one class only have no AUROC and are left out of the percentiles.
+
+    Args:
+        scores: `(scans,)` scan scores, NaN left out and counted.
+        labels: `(scans,)` bool, True for a scan with a lesion.
+        clusters: `(scans,)` subject of each scan; None: each scan is a subject of its own.
+        draws: bootstrap draws.
+        level: coverage, between 0 and 1.
+        seed: of the draws.
+
+    Returns:
+        AUROC (NaN with one class) and its interval; no interval when a class has fewer than 5 subjects.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    scores, clusters = _columns(scores, clusters)
+    scores, labels = _columns(scores, labels)
+    valid = ~np.isnan(scores)
+    left_out = int(np.count_nonzero(~valid))
+    scores, labels = scores[valid], labels[valid].astype(bool)
+    subjects, index = np.unique(clusters[valid], return_inverse=True)
+    auroc = scan_auroc(scores, labels)
+    if min(np.unique(index[labels]).size, np.unique(index[~labels]).size) < MIN_SUBJECTS:
+        return Interval(auroc, np.nan, np.nan, subjects.size, left_out)
+    lesioned, healthy = scores[labels, None], scores[None, ~labels]
+    wins = (lesioned > healthy) + 0.5 * (lesioned == healthy)
+    aurocs = []
+    for counts in _resamples(subjects.size, draws, seed):
+        weights, others = counts[:, index[labels]], counts[:, index[~labels]]
+        pairs = weights.sum(axis=1) * others.sum(axis=1)
+        won = ((weights @ wins) * others).sum(axis=1)
+        aurocs.append(won[pairs > 0] / pairs[pairs > 0])
+    low, high = _percentiles(np.concatenate(aurocs), level)
+    return Interval(auroc, low, high, subjects.size, left_out)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    subjects: ArrayLike | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> PairedDifference:
+    """Mean difference `a - b` of two methods on the same scans.
+
+    The interval is the bootstrap of `bootstrap_interval` on the differences. The two-sided p-value is that of
+    a sign-flip permutation test: under the null hypothesis the sign of each subject's summed difference is a
+    coin toss. All sign patterns are tried when there are at most `draws` of them, else `draws` random ones
+    (plus the observed one, so p is never 0).
+
+    Args:
+        a: `(scans,)` metric of the first method, seeds already averaged.
+        b: `(scans,)` metric of the second; row i is the same scan as row i of `a`.
+        subjects: `(scans,)` subject of each row; rows of one subject are resampled and flipped together.
+        draws: bootstrap draws, and the largest number of sign patterns.
+        level: coverage, between 0 and 1.
+        seed: of the draws.
+
+    Returns:
+        Mean difference, interval, p-value, number of subjects and of pairs left out (NaN on either side).
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    a, subjects = _columns(a, subjects)
+    a, b = _columns(a, b)
+    differences = a - b.astype(float)
+    interval = bootstrap_interval(differences, subjects, draws, level, seed)
+    if interval.n < MIN_SUBJECTS:
+        p_value = float("nan")
+    else:
+        valid = ~np.isnan(differences)
+        sums, _ = _cluster_sums(differences[valid], subjects[valid])
+        p_value = _sign_flip_p_value(sums, draws, seed)
+    return PairedDifference(
+        interval.mean, interval.low, interval.high, p_value, interval.n, interval.left_out
+    )
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Holm's step-down correction over the comparisons of one table.
+
+    Args:
+        p_values: `(comparisons,)` in [0, 1]; NaN (no test) stays NaN and is not counted as a comparison.
+
+    Returns:
+        `(comparisons,)` adjusted p-values in the given order; reject where they are at most alpha.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+        [0.03, 0.06, 0.06]
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(p_values.shape, np.nan)
+    valid = np.flatnonzero(~np.isnan(p_values))
+    order = valid[np.argsort(p_values[valid], kind="stable")]
+    stepped = p_values[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return adjusted
+
+
+def _sign_flip_p_value(sums: np.ndarray, draws: int, seed: int) -> float:
+    n = sums.size
+    observed = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()  # the margin keeps rounding from breaking ties
+    if 2**n <= draws:
+        signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
+        return float(np.mean(np.abs(signs @ sums) >= observed))
+    rng = np.random.default_rng(seed)
+    extreme = 0
+    for start in range(0, draws, _CHUNK):
+        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(_CHUNK, draws - start), n))
+        extreme += np.count_nonzero(np.abs(signs @ sums) >= observed)
+    return (extreme + 1) / (draws + 1)
+
+
+def _resamples(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield `(chunk, n)` floats: how often each of n clusters occurs in a bootstrap draw."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, draws, _CHUNK):
+        rows = min(_CHUNK, draws - start)
+        drawn = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+
+
+def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of values of each cluster."""
+    _, index = np.unique(clusters, return_inverse=True)
+    return np.bincount(index, weights=values), np.bincount(index).astype(float)
+
+
+def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))
+    return float(low), float(high)
+
+
+def _columns(values: ArrayLike, other: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Two 1-D columns of one length; `other` defaults to row numbers."""
+    values = np.asarray(values, dtype=float)
+    other = np.arange(values.size) if other is None else np.asarray(other)
+    if values.ndim != 1 or values.shape != other.shape:
+        raise ValueError(f"expected two columns of one length, got shapes {values.shape} and {other.shape}")
+    return values, other

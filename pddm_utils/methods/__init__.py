@@ -1,0 +1,1 @@
+"""Every method behind one protocol: fit on healthy scans, reconstruct a scan."""

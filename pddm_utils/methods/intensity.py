@@ -1,0 +1,29 @@
+"""The floor: what a threshold on the intensity itself finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pddm_utils.data.scan import Scan
+from pddm_utils.data.slices import HealthySlices
+
+
+class IntensityThreshold:
+    """Brightness on T2 and FLAIR, darkness on T1, as the anomaly score ("Thresh" in Behrendt et al. 2023).
+
+    Its "reconstruction" is black on T2 and FLAIR and white on T1, so that |x - x^| is the score: the same path from
+    residual to numbers serves every method.
+    """
+
+    name = "intensity"
+
+    def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
+        """Nothing to learn."""
+
+    def reconstruct(self, scan: Scan) -> np.ndarray:
+        """`(D, H, W)` float32: 0 everywhere, or 1 in the brain on T1."""
+        if scan.contrast == "T1":
+            return scan.brain_mask.astype(np.float32)
+        return np.zeros_like(scan.image)

@@ -1,0 +1,38 @@
+"""The models that come with the project: where they lie and what `detect` needs to know of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pddm_utils.errors import InputError
+from pddm_utils.settings import Settings
+
+_PACKAGE = Path(__file__).parent
+
+
+def weights_root() -> Path:
+    """Folder of the shipped models: `weights/` of a checkout, or the copy inside an installed wheel."""
+    installed = _PACKAGE / "_weights"
+    return installed if installed.is_dir() else _PACKAGE.parent / "weights"
+
+
+def model_name(settings: Settings, method: str) -> str:
+    """Name of a shipped model, such as `simulated-t2-pddpm`."""
+    return f"{settings.cohort}-{settings.contrast.lower()}-{method}"
+
+
+def weights_folder(name: str) -> Path:
+    """Folder of the shipped model `name`.
+
+    Raises:
+        InputError: there is no such model.
+
+    Example:
+        >>> weights_folder("simulated-t2-pddpm").name
+        'simulated-t2-pddpm'
+    """
+    folder = weights_root() / name
+    if not (folder / "model_index.json").is_file():
+        known = sorted(path.parent.name for path in weights_root().glob("*/model_index.json"))
+        raise InputError(f"no shipped model {name!r}; choose one of {', '.join(known) or '(none)'}")
+    return folder

@@ -1,0 +1,149 @@
+"""The built site in a real browser: no network, no errors, links that lead somewhere, light, dark and phone."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from book import ROOT, built_site, toc_pages
+from browser import open_browser
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser, Page
+
+SCREENSHOTS = ROOT / "_build" / "screenshots"
+LOOKS = {
+    "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
+}
+PAYLOAD_BYTES = 3_000_000
+
+pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("book")]
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line on the terminal for each."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    return built_site()
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(site))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as running:
+        yield running
+
+
+def watch(page: Page, address: str) -> list[str]:
+    """Collect everything that may go wrong while pages load; requests that leave the site are stopped."""
+    troubles: list[str] = []
+
+    def stay_on_site(route) -> None:
+        url = route.request.url
+        if url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            troubles.append(f"external request: {url}")
+            route.abort()
+
+    page.route("**/*", stay_on_site)
+    page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
+    page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
+    page.on("response", lambda r: troubles.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+    page.on("console", lambda m: troubles.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+    return troubles
+
+
+def settle(page: Page) -> None:
+    """Wait until scripts, formulas and pictures are there."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate("() => window.MathJax?.startup?.promise")
+    page.evaluate("() => Promise.all([...document.images].map(image => image.decode().catch(() => null)))")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", toc_pages())
+def test_page_loads_clean(name: str, look: str, browser: Browser, address: str) -> None:
+    context = browser.new_context(**LOOKS[look])
+    page = context.new_page()
+    troubles = watch(page, address)
+    page.goto(f"{address}/{name}.html")
+    settle(page)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name.replace('/', '-')}-{look}.png", full_page=True)
+    assert troubles == []
+    assert page.locator("mjx-merror, .math:not(:has(mjx-container)):not(div)").count() == 0
+    broken = "() => [...document.images].filter(i => !i.naturalWidth && i.checkVisibility()).map(i => i.src)"
+    assert page.evaluate(broken) == []
+    width = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(width) <= 1, "the page scrolls sideways"
+    theme = page.evaluate("() => document.documentElement.dataset.theme")
+    assert theme == LOOKS[look]["color_scheme"]
+    context.close()
+
+
+def test_search_works_without_network(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    troubles = watch(page, address)
+    page.goto(f"{address}/search.html?q=stitching")
+    page.locator("#search-results ul.search li").first.wait_for(timeout=10_000)
+    settle(page)
+    assert troubles == []
+    page.close()
+
+
+@functools.cache
+def anchors(path: Path) -> frozenset[str]:
+    """Everything in a page that a link can point at."""
+    soup = BeautifulSoup(path.read_text(), "html.parser")
+    return frozenset(tag.get("id") or tag.get("name") for tag in soup.select("[id], a[name]"))
+
+
+def dead_links(path: Path, site: Path) -> list[str]:
+    """Links and sources of one page that lead nowhere inside the site."""
+    dead = []
+    for tag in BeautifulSoup(path.read_text(), "html.parser").select("[href], [src]"):
+        link = tag.get("href") or tag.get("src") or ""
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc or not link:
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        inside = target.is_relative_to(site) and target.is_file()
+        if not inside or (parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("name", [*toc_pages(), "genindex", "search"])
+def test_links_and_anchors_resolve(name: str, site: Path) -> None:
+    assert dead_links(site / f"{name}.html", site) == []
+
+
+@pytest.mark.parametrize("name", toc_pages())
+def test_own_payload_is_small(name: str, site: Path) -> None:
+    page = site / f"{name}.html"
+    images = {tag["src"] for tag in BeautifulSoup(page.read_text(), "html.parser").select("img[src]")}
+    files = {(page.parent / unquote(src)).resolve() for src in images if not urlsplit(src).scheme}
+    assert page.stat().st_size + sum(file.stat().st_size for file in files) < PAYLOAD_BYTES

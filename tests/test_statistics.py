@@ -1,0 +1,221 @@
+"""Bootstrap intervals, paired differences and Holm's correction."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from pddm_utils.evaluation.metrics import scan_auroc
+from pddm_utils.evaluation.statistics import (
+    bootstrap_auroc,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    seed_mean,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_seed_mean_averages_within_a_scan_and_leaves_nan_out():
+    keys, means = seed_mean([1, 2, 3, np.nan, np.nan, 5], ["b", "a", "b", "a", "c", "b"])
+    assert keys.tolist() == ["a", "b", "c"]
+    np.testing.assert_allclose(means, [2, 3, np.nan])
+    with pytest.raises(ValueError, match="one length"):
+        seed_mean([1, 2], ["a"])
+
+
+def test_interval_of_a_constant_is_a_point():
+    interval = bootstrap_interval(np.full(8, 0.25))
+    assert interval[:3] == (0.25, 0.25, 0.25) and (interval.n, interval.left_out) == (8, 0)
+
+
+def test_interval_is_close_to_theory_for_a_large_sample(rng):
+    values = rng.normal(size=400)
+    interval = bootstrap_interval(values)
+    half = stats.norm.ppf(0.975) * values.std() / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.06 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.06 * half)
+
+
+def test_interval_matches_scipy_bootstrap(rng):
+    values = rng.exponential(size=25)
+    ours = bootstrap_interval(values)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", rng=1
+    ).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+
+def test_interval_covers_the_true_mean_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    intervals = [bootstrap_interval(rng.normal(3, 1, size=30), draws=500, seed=trial) for trial in range(300)]
+    coverage = np.mean([one.low <= 3 <= one.high for one in intervals])
+    assert 0.89 <= coverage <= 0.98  # the percentile interval is slightly narrow at n = 30
+
+
+def test_nan_is_left_out_and_counted():
+    values = np.array([1, 2, 3, 4, 5, 6.0])
+    with_nan = np.concatenate([[np.nan], values, [np.nan]])
+    interval = bootstrap_interval(with_nan)
+    assert interval[:4] == bootstrap_interval(values)[:4] and interval.left_out == 2
+
+
+def test_no_interval_below_five_subjects():
+    interval = bootstrap_interval([1, 2, 3, 4])
+    assert interval.mean == 2.5 and math.isnan(interval.low) and math.isnan(interval.high) and interval.n == 4
+    assert not math.isnan(bootstrap_interval([1, 2, 3, 4, 5]).low)
+    copies = bootstrap_interval(np.arange(8.0), clusters=list("aabbccdd"))
+    assert copies.n == 4 and math.isnan(copies.low)
+    nothing = bootstrap_interval([np.nan, np.nan])
+    assert math.isnan(nothing.mean) and (nothing.n, nothing.left_out) == (0, 2)
+    assert bootstrap_interval([]).n == 0
+
+
+def test_copies_of_one_scan_do_not_narrow_the_interval(rng):
+    values = rng.normal(size=12)
+    alone = bootstrap_interval(values)
+    doubled = bootstrap_interval(np.repeat(values, 2), clusters=np.repeat(np.arange(12), 2))
+    assert doubled[:4] == pytest.approx(alone[:4])
+    naive = bootstrap_interval(np.repeat(values, 2))
+    assert naive.high - naive.low < 0.8 * (doubled.high - doubled.low)
+
+
+def test_clusters_need_not_be_sorted_or_of_one_size(rng):
+    values, clusters = np.array([0, 10, 20, 30, 40, 50, 60.0]), np.array(list("abcdeaf"))
+    order = rng.permutation(7)
+    interval = bootstrap_interval(values, clusters)
+    assert interval.mean == 30 and interval.n == 6
+    assert bootstrap_interval(values[order], clusters[order]) == pytest.approx(interval)
+
+
+def test_same_seed_same_interval(rng):
+    values = rng.random(20)
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+    assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
+    assert bootstrap_interval(values, draws=1_500).n == 20  # draws need not fill whole chunks
+    assert bootstrap_interval(values, level=0.5).high < bootstrap_interval(values, level=0.99).high
+
+
+def test_paired_p_value_equals_full_enumeration():
+    differences = np.array([0.3, 0.1, -0.05, 0.2, 0.15, 0.4])
+    result = paired_difference(differences + 1, np.ones(6))
+    observed = abs(differences.sum())
+    patterns = [
+        abs(np.dot(signs, differences)) >= observed - 1e-12 for signs in itertools.product((1, -1), repeat=6)
+    ]
+    assert result.p_value == pytest.approx(np.mean(patterns))
+    assert result.mean == pytest.approx(differences.mean()) and result.low < result.mean < result.high
+
+
+def test_paired_p_value_matches_scipy_for_many_subjects(rng):
+    a, b = rng.normal(0.15, 1, size=60), rng.normal(size=60)
+    theirs = stats.permutation_test(
+        (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=10_000, rng=1
+    )
+    assert paired_difference(a, b).p_value == pytest.approx(theirs.pvalue, abs=0.025)
+
+
+def test_pairing_finds_a_small_constant_gain_under_large_spread(rng):
+    b = rng.random(20) * 10
+    result = paired_difference(b + 0.1 + rng.normal(0, 0.01, size=20), b)
+    assert result.low > 0 and result.p_value < 0.001
+    reverse = paired_difference(b, b + 0.1)
+    assert reverse.high < 0
+
+
+def test_no_difference_has_p_one_and_swapping_methods_keeps_p(rng):
+    a, b = rng.random(30), rng.random(30)
+    same = paired_difference(a, a)
+    assert same[:4] == (0, 0, 0, 1)
+    there, back = paired_difference(a, b), paired_difference(b, a)
+    assert there.p_value == back.p_value and there.mean == pytest.approx(-back.mean)
+
+
+def test_paired_p_value_is_about_uniform_without_an_effect():
+    rng = np.random.default_rng(5)
+    p_values = [paired_difference(*rng.normal(size=(2, 12)), draws=4_096).p_value for _ in range(200)]
+    assert 0.01 <= np.mean(np.array(p_values) <= 0.05) <= 0.1
+
+
+def test_paired_difference_needs_both_sides_and_five_subjects():
+    result = paired_difference([1, 2, np.nan, 4, 5, 6, 7], [0, np.nan, 1, 1, 1, 1, 1])
+    assert (result.n, result.left_out) == (5, 2) and result.mean == pytest.approx(np.mean([1, 3, 4, 5, 6]))
+    few = paired_difference([1, 2, 3, 4], [0, 0, 0, 0])
+    assert few.mean == 2.5 and all(math.isnan(one) for one in (few.low, few.high, few.p_value))
+    with pytest.raises(ValueError, match="one length"):
+        paired_difference([1, 2], [1, 2, 3])
+
+
+def test_rows_of_one_subject_are_flipped_together(rng):
+    differences = rng.normal(0.5, 1, size=8)
+    alone = paired_difference(differences, np.zeros(8))
+    copies = paired_difference(np.repeat(differences, 3), np.zeros(24), subjects=np.repeat(np.arange(8), 3))
+    assert copies[:5] == pytest.approx(alone[:5])
+    assert paired_difference(np.repeat(differences, 3), np.zeros(24)).p_value < alone.p_value
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, 0.6]), [1.0, 1.0])
+    np.testing.assert_allclose(holm([0.02, np.nan, 0.04]), [0.04, np.nan, 0.04])
+    assert holm([]).size == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
+    adjusted = holm(p_values)
+    assert (adjusted >= np.array(p_values)).all() and (adjusted <= 1).all()
+    assert (np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0).all()
+    assert adjusted.min() == pytest.approx(min(1.0, min(p_values) * len(p_values)))
+
+
+def test_auroc_interval_brackets_the_auroc(rng):
+    scores = np.concatenate([rng.normal(1, 1, 40), rng.normal(0, 1, 40)])
+    labels = np.arange(80) < 40
+    interval = bootstrap_auroc(scores, labels)
+    assert interval.mean == scan_auroc(scores, labels)
+    assert interval.low < interval.mean < interval.high and interval.n == 80
+    hanley_mcneil = 0.055  # approximate standard error of an AUROC of 0.75 with 40 + 40 scans
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * hanley_mcneil, rel=0.35)
+
+
+def test_auroc_draws_equal_recomputed_ones():
+    scores = np.array([0.3, 0.1, 0.5, 0.2, 0.4, 0.3, 0.6, 0.3, 0.7, 0.8, 0.2, 0.1])
+    labels, clusters = np.tile([True, False], 6), np.repeat(np.arange(6), 2)
+    rng = np.random.default_rng(7)
+    recomputed = []
+    for drawn in rng.integers(0, 6, size=(400, 6)):
+        rows = np.concatenate([np.flatnonzero(clusters == one) for one in drawn])
+        recomputed.append(scan_auroc(scores[rows], labels[rows]))
+    interval = bootstrap_auroc(scores, labels, clusters, draws=400, seed=7)
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(recomputed, [0.025, 0.975])))
+    assert interval.n == 6
+
+
+def test_auroc_with_paired_copies_is_drawn_by_subject(rng):
+    base = rng.normal(0, 5, size=30)
+    scores = np.concatenate([base + 2, base])  # the same scan with a lesion scores a little higher
+    labels, clusters = np.arange(60) < 30, np.tile(np.arange(30), 2)
+    by_subject, by_scan = bootstrap_auroc(scores, labels, clusters), bootstrap_auroc(scores, labels)
+    assert by_subject.mean == by_scan.mean
+    assert by_subject.high - by_subject.low < by_scan.high - by_scan.low
+
+
+def test_auroc_needs_five_subjects_in_each_class(rng):
+    few = bootstrap_auroc(rng.random(20), np.arange(20) < 4)
+    assert not math.isnan(few.mean) and math.isnan(few.low)
+    one_class = bootstrap_auroc(rng.random(20), np.ones(20, dtype=bool))
+    assert math.isnan(one_class.mean) and math.isnan(one_class.low)
+    missing = bootstrap_auroc([np.nan, *rng.random(20)], [True, *(np.arange(20) < 10)])
+    assert missing.left_out == 1 and missing.n == 20 and not math.isnan(missing.low)
