@@ -1,3 +1,23 @@
 """Patched diffusion models for unsupervised anomaly detection in brain MRI."""
 
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+__all__ = ["Detection", "InputError", "PatchedReconstructionPipeline", "detect"]
+
+_HOMES = {
+    "Detection": "pddm_utils.detection",
+    "InputError": "pddm_utils.errors",
+    "PatchedReconstructionPipeline": "pddm_utils.diffusion.pipeline",
+    "detect": "pddm_utils.detection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch and diffusers take seconds, and `--help` should not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

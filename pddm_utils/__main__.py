@@ -25,7 +25,37 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 def _train(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.models import train_method
 
-    train_method(_settings(arguments), arguments.method, arguments.seed, Path(arguments.runs), Path(arguments.cache))
+    train_method(_settings(arguments), arguments.method, arguments.seed, Path(arguments.runs),
+                 Path(arguments.runs) / "cache")
+
+
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.run import Benchmark, run_benchmark
+    from pddm_utils.benchmark.tables import headline_markdown
+
+    settings = _settings(arguments)
+    results = Path(arguments.results or Path(arguments.runs) / "results" / settings.profile)
+    scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
+                                     arguments.jobs))
+    print(headline_markdown(scores))
+    print(f"written: {results}/scores.csv, selection.csv, run.json")
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.publish import publish
+
+    settings = _settings(arguments)
+    results = Path(arguments.results or Path("results") / settings.profile)
+    for folder in publish(settings, Path(arguments.runs), results):
+        print(f"written: {folder}")
+
+
+def _detect(arguments: argparse.Namespace) -> None:
+    from pddm_utils.detection import NOTICE, detect
+
+    found = detect(arguments.scan, arguments.out, arguments.contrast, arguments.brain_mask, arguments.model)
+    print(f"{found.anomalous_ml:.1f} ml above the threshold {found.threshold:.3f} ({found.model}); "
+          f"results in {arguments.out}. {NOTICE}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,12 +65,29 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--profile", default="laptop", help=f"one of {', '.join(profile_names())}, or a .yaml file")
     shared.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
     shared.add_argument("--runs", default="runs", help="folder for models and partial results")
-    shared.add_argument("--cache", default="runs/cache", help="folder for prepared scans")
 
     train = commands.add_parser("train", parents=[shared], help="train one model, or go on with it")
     train.add_argument("--method", choices=TRAINED_METHODS, required=True)
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(run=_train)
+
+    benchmark = commands.add_parser("benchmark", parents=[shared], help="train what is missing, score every method")
+    benchmark.add_argument("--weights", choices=("train", "shipped"), default="train")
+    benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
+    benchmark.add_argument("--results", help="folder for the tables; RUNS/results/PROFILE when left out")
+    benchmark.set_defaults(run=_benchmark)
+
+    publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")
+    publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
+    publish.set_defaults(run=_publish)
+
+    detect = commands.add_parser("detect", help="find anomalies in one NIfTI scan")
+    detect.add_argument("scan")
+    detect.add_argument("--out", required=True, help="folder for the results")
+    detect.add_argument("--contrast", choices=("T1", "T2"), help="read from the file name when left out")
+    detect.add_argument("--brain-mask", help="NIfTI mask, or 'extract' for a T1 scan with a skull")
+    detect.add_argument("--model", help="a shipped model or a folder; chosen by contrast when left out")
+    detect.set_defaults(run=_detect)
     return parser
 
 

@@ -14,7 +14,7 @@ from pddm_utils.data.manifest import ManifestRow
 
 @pytest.fixture
 def write_nifti(tmp_path: Path) -> Callable[..., Path]:
-    """Write an array as NIfTI below the test's folder and return its path; 2 mm RAS unless an affine is given."""
+    """Write an array as NIfTI below the test's folder and return its path; 2 mm RAS without an affine."""
 
     def write(name: str, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
         path = tmp_path / name
@@ -39,9 +39,12 @@ def stripped_head() -> np.ndarray:
 def row_of() -> Callable[..., ManifestRow]:
     """A manifest row for one file, with sensible values for what is not given."""
 
-    def make(image: str | Path, brain_mask: str | Path = "", lesion_mask: str | Path = "", **values: str) -> ManifestRow:
+    def make(
+        image: str | Path, brain_mask: str | Path = "", lesion_mask: str | Path = "", **values: str
+    ) -> ManifestRow:
         defaults = {"subject": "s1", "split": "test", "dataset": "mine", "contrast": "T1"}
-        return ManifestRow(image=str(image), brain_mask=str(brain_mask), lesion_mask=str(lesion_mask),
-                           **(defaults | values))
+        return ManifestRow(
+            image=str(image), brain_mask=str(brain_mask), lesion_mask=str(lesion_mask), **(defaults | values)
+        )
 
     return make

@@ -60,7 +60,7 @@ def test_other_image_format(tmp_path, stripped_head, row_of, refused) -> None:
 def test_truncated(write_nifti, stripped_head, row_of, refused, name, share) -> None:
     path = write_nifti(name, stripped_head)
     content = path.read_bytes()
-    path.write_bytes(content[:int(share * len(content))])
+    path.write_bytes(content[: int(share * len(content))])
     tells(refused(row_of(path)), path, "truncated or damaged", "copy or download it again")
 
 
@@ -68,7 +68,7 @@ def test_damaged_gzip(write_nifti, stripped_head, row_of, refused) -> None:
     path = write_nifti("damaged.nii.gz", stripped_head)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle:middle + 2000] = bytes(2000)
+    content[middle : middle + 2000] = bytes(2000)
     path.write_bytes(content)
     tells(refused(row_of(path)), path, "again")
 
@@ -79,8 +79,14 @@ def test_truncated_within_the_header(write_nifti, stripped_head, row_of, refused
     tells(refused(row_of(path)), path, "not a readable NIfTI file")
 
 
-@pytest.mark.parametrize(("shape", "told"), [((20, 20, 20, 3), "4-D image of shape (20, 20, 20, 3)"),
-                                             ((20, 20), "2-D image"), ((20, 20, 1), "3-D image of shape (20, 20, 1)")])
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((20, 20, 20, 3), "4-D image of shape (20, 20, 20, 3)"),
+        ((20, 20), "2-D image"),
+        ((20, 20, 1), "3-D image of shape (20, 20, 1)"),
+    ],
+)
 def test_wrong_dimensions(write_nifti, row_of, refused, shape, told) -> None:
     path = write_nifti("shape.nii.gz", np.random.default_rng(0).random(shape).astype(np.float32))
     tells(refused(row_of(path)), path, told, "pass one 3-D volume")
@@ -157,7 +163,13 @@ def test_empty_brain_mask(write_nifti, stripped_head, row_of, refused) -> None:
 def test_misaligned_masks(write_nifti, stripped_head, row_of, refused, column) -> None:
     image = write_nifti("t1.nii.gz", stripped_head)
     other_shape = write_nifti("shape.nii.gz", stripped_head[:-1] > 0)
-    tells(refused(row_of(image, **{column: other_shape})), other_shape, "(79, 90, 60)", "(80, 90, 60)", "resample")
+    tells(
+        refused(row_of(image, **{column: other_shape})),
+        other_shape,
+        "(79, 90, 60)",
+        "(80, 90, 60)",
+        "resample",
+    )
     shifted = GRID.copy()
     shifted[0, 3] = 2.0
     other_place = write_nifti("place.nii.gz", stripped_head > 0, shifted)
@@ -177,8 +189,12 @@ def test_wrong_lesion_labels(write_nifti, stripped_head, row_of, refused) -> Non
     inside = stripped_head > 0
     labels = np.zeros(inside.shape, np.float32)
     labels[35:45, 40:50, 25:35] = 1
-    wrong = {"probabilities": labels * np.linspace(0.1, 0.9, 60, dtype=np.float32), "half": labels * 0.5,
-             "two": labels + (labels * (np.arange(60) > 30)), "negative": -labels}
+    wrong = {
+        "probabilities": labels * np.linspace(0.1, 0.9, 60, dtype=np.float32),
+        "half": labels * 0.5,
+        "two": labels + (labels * (np.arange(60) > 30)),
+        "negative": -labels,
+    }
     for name, values in wrong.items():
         path = write_nifti(f"{name}.nii.gz", values.astype(np.float32))
         tells(refused(row_of(image, lesion_mask=path)), path, "not binary", "write 1 in lesions")
@@ -201,7 +217,9 @@ def test_brain_larger_than_the_frame(write_nifti, stripped_head, row_of, refused
     path = write_nifti("large.nii.gz", stripped_head, np.diag([3.0, 3.0, 3.0, 1.0]))
     brain_mask = write_nifti("mask.nii.gz", mask, np.diag([3.0, 3.0, 3.0, 1.0]))
     message = refused(row_of(path, brain_mask))
-    tells(message, path, "228 mm in-plane and the frame 192 mm", "% of it would be lost", "check the brain mask")
+    tells(
+        message, path, "228 mm in-plane and the frame 192 mm", "% of it would be lost", "check the brain mask"
+    )
 
 
 def test_manifest_on_disk(tmp_path, write_nifti, stripped_head) -> None:
@@ -212,7 +230,9 @@ def test_manifest_on_disk(tmp_path, write_nifti, stripped_head) -> None:
     with pytest.raises(InputError, match=r"scans.csv: subject a is in the splits test and train; keep"):
         read_manifest(table)
     table.write_text(head + "a,t1.nii.gz,mask.nii.gz,,train,mine,T1\n")
-    with pytest.raises(InputError, match=r"scans.csv: mine/a: brain_mask file .*mask.nii.gz does not exist; correct"):
+    with pytest.raises(
+        InputError, match=r"scans.csv: mine/a: brain_mask file .*mask.nii.gz does not exist; correct it"
+    ):
         read_manifest(table)
 
 

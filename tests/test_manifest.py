@@ -10,8 +10,15 @@ import pytest
 from pddm_utils.data.manifest import COLUMNS, ManifestRow, check_rows, read_manifest, write_manifest
 from pddm_utils.errors import InputError
 
-ROW = ManifestRow(subject="s1", image="simulated:4", brain_mask="", lesion_mask="insert:tumour:9", split="test",
-                  dataset="simulated-t2-tumour", contrast="T2")
+ROW = ManifestRow(
+    subject="s1",
+    image="simulated:4",
+    brain_mask="",
+    lesion_mask="insert:tumour:9",
+    split="test",
+    dataset="simulated-t2-tumour",
+    contrast="T2",
+)
 
 
 def test_row_knows_its_parts() -> None:
@@ -46,8 +53,11 @@ def test_relative_paths_start_at_the_manifest_and_move_with_it(tmp_path: Path) -
 def test_spreadsheet_exports_are_read(tmp_path: Path) -> None:
     """A byte order mark, spaces around cells, other column order and further columns do no harm."""
     path = tmp_path / "scans.csv"
-    path.write_text("\ufeffimage,subject,split,dataset,contrast,brain_mask,lesion_mask,age\n"
-                    "simulated:1, s1 ,train,simulated-t1-healthy,T1,,,40\n", encoding="utf-8")
+    path.write_text(
+        "\ufeffimage,subject,split,dataset,contrast,brain_mask,lesion_mask,age\n"
+        "simulated:1, s1 ,train,simulated-t1-healthy,T1,,,40\n",
+        encoding="utf-8",
+    )
     (row,) = read_manifest(path)
     assert (row.subject, row.split, row.brain_mask) == ("s1", "train", "")
 
@@ -62,18 +72,21 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    ({"split": "trian"}, ["trian", "train, val, test"]),
-    ({"contrast": "PD"}, ["PD", "T1, T2, FLAIR"]),
-    ({"subject": ""}, ["subject is empty"]),
-    ({"dataset": ""}, ["dataset is empty"]),
-    ({"image": "simulated:x"}, ["simulated:x", "simulated:<index>"]),
-    ({"image": "simulated:-1"}, ["simulated:-1", "simulated:<index>"]),
-    ({"brain_mask": "/mask.nii.gz"}, ["leave brain_mask empty"]),
-    ({"lesion_mask": "insert:stroke:1"}, ["insert:stroke:1", "tumour or ms"]),
-    ({"lesion_mask": "insert:ms"}, ["insert:<kind>:<seed>"]),
-    ({"image": "/nowhere/t1.nii.gz"}, ["/nowhere/t1.nii.gz", "does not exist", "correct the path"]),
-])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"split": "trian"}, ["trian", "train, val, test"]),
+        ({"contrast": "PD"}, ["PD", "T1, T2, FLAIR"]),
+        ({"subject": ""}, ["subject is empty"]),
+        ({"dataset": ""}, ["dataset is empty"]),
+        ({"image": "simulated:x"}, ["simulated:x", "simulated:<index>"]),
+        ({"image": "simulated:-1"}, ["simulated:-1", "simulated:<index>"]),
+        ({"brain_mask": "/mask.nii.gz"}, ["leave brain_mask empty"]),
+        ({"lesion_mask": "insert:stroke:1"}, ["insert:stroke:1", "tumour or ms"]),
+        ({"lesion_mask": "insert:ms"}, ["insert:<kind>:<seed>"]),
+        ({"image": "/nowhere/t1.nii.gz"}, ["/nowhere/t1.nii.gz", "does not exist", "correct it"]),
+    ],
+)
 def test_one_bad_row(change: dict[str, str], told: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         check_rows([replace(ROW, **change)], source="scans.csv")

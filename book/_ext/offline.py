@@ -34,8 +34,11 @@ def disconnect_thebe(app: Sphinx, config: Any) -> None:
         ]
 
 
-def drop_widget_state(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
-    """Leave out the state of live widgets: pages show each widget's self-contained HTML instead."""
+def drop_unused(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Leave out thebe's style and the state of live widgets: pages show each widget's self-contained HTML."""
+    context["css_files"] = [
+        style for style in context.get("css_files", []) if "sphinx-thebe" not in str(style.filename)
+    ]
     context["script_files"] = [
         script
         for script in context.get("script_files", [])
@@ -46,6 +49,6 @@ def drop_widget_state(app: Sphinx, page: str, template: str, context: dict, doct
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the three hooks."""
     app.connect("config-inited", disconnect_thebe, priority=0)
-    app.connect("html-page-context", drop_widget_state, priority=900)
+    app.connect("html-page-context", drop_unused, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

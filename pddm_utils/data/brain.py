@@ -23,8 +23,8 @@ _CORD_RADIUS_MM = 9.0  # a cord thinner than this goes
 def stripped_brain(volume: LoadedVolume) -> np.ndarray:
     """Brain of a skull-stripped scan: the connected foreground with its holes filled.
 
-    Small values around the brain (interpolation leaves some, also negative) count as background; dark fluid inside
-    the brain counts as brain.
+    Small values around the brain (interpolation leaves some, also negative) count as background; dark fluid
+    inside the brain counts as brain.
 
     Args:
         volume: a scan whose background was set to 0.
@@ -33,8 +33,8 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
         `(X, Y, Z)` bool in the scan's axis order.
 
     Raises:
-        InputError: the scan does not look skull-stripped: more than 2.2 litres of foreground, or foreground on more
-            than 5 % of the volume's faces (neck, noise or a background other than 0).
+        InputError: the scan does not look skull-stripped: more than 2.2 litres of foreground, or foreground
+            on more than 5 % of the volume's faces (neck, noise or a background other than 0).
     """
     magnitude = np.abs(volume.data)
     foreground = magnitude > _BACKGROUND_LEVEL * np.percentile(magnitude[magnitude > 0], 99)
@@ -43,11 +43,12 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
     if litres * 1000 > _LARGEST_BRAIN_ML or border < _CLEAR_BORDER:
         raise InputError(
             f"{volume.path}: does not look skull-stripped ({litres:.1f} litres of foreground, "
-            f"{100 * border:.0f} % of the volume's faces are background); give a brain mask, or for a T1 scan set "
-            "brain_mask to 'extract'")
+            f"{100 * border:.0f} % of its faces are background); give a brain mask, or for a T1 scan "
+            "set brain_mask to 'extract'"
+        )
     box = ndimage.find_objects(foreground.astype(np.uint8))[0]
     brain = np.zeros_like(foreground)
-    # Dark fluid on the brain's surface drops under the level: closing brings it back where the file has values.
+    # Dark fluid on the surface drops under the level: closing brings it back where the file has values.
     closed = ndimage.binary_closing(foreground[box], iterations=2) & (magnitude[box] > 0)
     brain[box] = ndimage.binary_fill_holes(_main_components(foreground[box] | closed))
     return brain
@@ -56,8 +57,8 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
 def extract_brain(volume: LoadedVolume) -> np.ndarray:
     """Fallback brain extraction from a T1 scan with skull: Otsu threshold, erosion, largest piece, dilation.
 
-    Against the label maps of 31 healthy IXI scans at 2 mm its Dice is 0.95 on average and 0.91 at worst. It is meant
-    for a first look; for results use the mask of a dedicated tool such as HD-BET or SynthStrip.
+    Against the label maps of 31 healthy IXI scans at 2 mm its Dice is 0.95 on average and 0.91 at worst. It
+    is meant for a first look; for results use the mask of a dedicated tool such as HD-BET or SynthStrip.
 
     Args:
         volume: a T1-weighted scan of the whole head.
@@ -83,11 +84,19 @@ def extract_brain(volume: LoadedVolume) -> np.ndarray:
         millilitres = brain.sum() * np.prod(sampling) / 1000
         if _SMALLEST_BRAIN_ML <= millilitres <= _LARGEST_EXTRACTED_ML:
             back = np.array(brain.shape) / volume.data.shape
-            fine = ndimage.affine_transform(brain.astype(np.float32), back, offset=(back - 1) / 2,
-                                            output_shape=volume.data.shape, order=1, mode="nearest")
+            fine = ndimage.affine_transform(
+                brain.astype(np.float32),
+                back,
+                offset=(back - 1) / 2,
+                output_shape=volume.data.shape,
+                order=1,
+                mode="nearest",
+            )
             return fine >= 0.5
-    raise InputError(f"{volume.path}: the brain could not be told from the rest of the head; give a brain mask, for "
-                     "example from HD-BET or SynthStrip")
+    raise InputError(
+        f"{volume.path}: the brain could not be told from the rest of the head; give a brain mask, for "
+        "example from HD-BET or SynthStrip"
+    )
 
 
 def _close(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
@@ -100,7 +109,7 @@ def _close(mask: np.ndarray, sampling: np.ndarray) -> np.ndarray:
 
 
 def _without_cord(brain: np.ndarray, sampling: np.ndarray) -> np.ndarray:
-    """Opening that keeps what lies within a few mm of the brain's bulk: spinal cord, nerves and vessels go."""
+    """Opening that keeps what is close to the brain's bulk: spinal cord, nerves and vessels go."""
     depth = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=sampling)[1:-1, 1:-1, 1:-1]
     bulk = _largest_component(depth > _CORD_RADIUS_MM)
     if not bulk.any():

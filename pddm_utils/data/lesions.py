@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
-from sklearn.mixture import GaussianMixture
 
 from pddm_utils.data.scan import CONTRASTS, VOXEL_SIZE_MM
-from pddm_utils.data.simulate import Tissues, smooth_field
+from pddm_utils.data.simulate import smooth_field
+from pddm_utils.data.tissues import Tissues, bias_field, estimate_tissues, tissue_levels
+
+__all__ = ["estimate_tissues", "insert_lesion"]
 
 
 # --- Every range of the lesion models. Fixed before any model was trained; do not change them afterwards. ---
@@ -44,7 +46,7 @@ class MsRanges:
 
 @dataclass(frozen=True)
 class ContrastLevels:
-    """Lesion intensity = base + level * (CSF - base), with the base tissue of the scan; uniform ranges of level."""
+    """Uniform ranges of level, where lesion intensity = base tissue + level * (CSF - base tissue)."""
 
     base: str
     oedema: tuple[float, float]
@@ -57,18 +59,17 @@ TUMOUR = TumourRanges()
 MS = MsRanges()
 # A negative level moves away from the CSF: on FLAIR, CSF is dark and lesions are bright.
 LEVELS = {
-    "T2": ContrastLevels("white", oedema=(0.30, 0.50), core=(0.35, 0.60), necrosis=(0.6, 0.85), ms=(0.30, 0.60)),
-    "T1": ContrastLevels("white", oedema=(0.45, 0.65), core=(0.50, 0.75), necrosis=(0.75, 0.95), ms=(0.30, 0.60)),
-    "FLAIR": ContrastLevels("grey", oedema=(-0.08, 0.10), core=(-0.05, 0.12), necrosis=(0.2, 0.5), ms=(-0.4, -0.1)),
-}
-# Tissues from dark to bright, with the quantiles of brain intensities near which they lie (start of the mixture fit).
-TISSUE_ORDER = {
-    "T1": (("csf", "grey", "white"), (0.04, 0.35, 0.8)),
-    "T2": (("white", "grey", "csf"), (0.25, 0.6, 0.96)),
-    "FLAIR": (("csf", "white", "grey"), (0.04, 0.35, 0.75)),
+    "T2": ContrastLevels(
+        "white", oedema=(0.30, 0.50), core=(0.35, 0.60), necrosis=(0.6, 0.85), ms=(0.30, 0.60)
+    ),
+    "T1": ContrastLevels(
+        "white", oedema=(0.45, 0.65), core=(0.50, 0.75), necrosis=(0.75, 0.95), ms=(0.30, 0.60)
+    ),
+    "FLAIR": ContrastLevels(
+        "grey", oedema=(-0.08, 0.10), core=(-0.05, 0.12), necrosis=(0.2, 0.5), ms=(-0.4, -0.1)
+    ),
 }
 LESION_TEXTURE = 0.06  # standard deviation of each of two textures, as a share of the contrast unit
-BIAS_SMOOTHING_MM = 20.0
 KINDS = ("tumour", "ms")
 _TRIES = 400
 
@@ -91,10 +92,10 @@ def insert_lesion(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Insert a tumour or multiple sclerosis lesions into a healthy scan, before percentile scaling.
 
-    Tumour: one, radius 10-24 mm, with a textured core, oedema that follows white matter, and a mass effect that
-    moves the anatomy around it as well. Multiple sclerosis: 6-24 ellipsoids of 2-6 mm in white matter, most of
-    them beside the ventricles. Lesions are bright on T2 and FLAIR and dark on T1; edges are feathered, and the
-    scan's own noise and bias field continue inside.
+    Tumour: one, radius 10-24 mm, with a textured core, oedema that follows white matter, and a mass effect
+    that moves the anatomy around it as well. Multiple sclerosis: 6-24 ellipsoids of 2-6 mm in white matter,
+    most of them beside the ventricles. Lesions are bright on T2 and FLAIR and dark on T1; edges are
+    feathered, and the scan's own noise and bias field continue inside.
 
     Args:
         image: `(D, H, W)` raw intensities on 2 mm voxels.
@@ -108,7 +109,7 @@ def insert_lesion(
         The float32 image with the lesion, and its bool mask (never empty, inside the brain).
 
     Raises:
-        ValueError: for an unknown contrast or kind, arrays of different shapes, or a brain without room for it.
+        ValueError: for an unknown contrast or kind, arrays of different shapes, or a brain without room.
     """
     if contrast not in CONTRASTS:
         raise ValueError(f"unknown contrast {contrast!r}; use one of {', '.join(CONTRASTS)}")
@@ -117,7 +118,7 @@ def insert_lesion(
     shapes = {a.shape for a in (image, brain_mask, tissues.csf, tissues.grey, tissues.white)}
     if len(shapes) > 1:
         raise ValueError(f"image, brain mask and tissues differ in shape: {sorted(shapes)}")
-    levels = _tissue_levels(image, tissues)
+    levels = tissue_levels(image, tissues)
     if kind == "tumour":
         centre, radius = _place_tumour(brain_mask, tissues, rng)
         shift = _mass_effect(brain_mask, centre, radius, rng)
@@ -130,101 +131,6 @@ def insert_lesion(
 
 
 # --- Intensities ---
-def estimate_tissues(image: np.ndarray, brain_mask: np.ndarray, contrast: str) -> Tissues:
-    """Estimate tissue probabilities of a real scan from its intensities; deterministic.
-
-    A three-class Gaussian mixture and a smooth bias field are fitted in turn; a voxel then shares between the two
-    classes whose means enclose its intensity. This serves to place lesions, it is no segmentation tool.
-
-    Args:
-        image: `(D, H, W)` raw intensities.
-        brain_mask: `(D, H, W)` bool.
-        contrast: `"T1"`, `"T2"` or `"FLAIR"`; fixes the order of the classes.
-
-    Returns:
-        Tissue probabilities; they sum to one in the brain and are zero outside.
-
-    Raises:
-        ValueError: for an unknown contrast, an empty brain or one without variation.
-    """
-    if contrast not in CONTRASTS:
-        raise ValueError(f"unknown contrast {contrast!r}; use one of {', '.join(CONTRASTS)}")
-    names, quantiles = TISSUE_ORDER[contrast]
-    if not brain_mask.any() or np.ptp(image[brain_mask]) == 0:
-        raise ValueError("the brain is empty or its intensities do not vary")
-    smooth = _local_mean(image, brain_mask, 0.6)
-    bias = _first_bias(image, brain_mask, quantiles[names.index("white")])
-    for _ in range(3):
-        corrected = smooth / bias
-        means = _class_means(corrected[brain_mask], quantiles)
-        shares = _share_classes(corrected, means)
-        model = sum(mean * share for mean, share in zip(means, shares, strict=True))
-        bias = _bias_field(image, model, brain_mask)
-    return Tissues(**{n: (s * brain_mask).astype(np.float32) for n, s in zip(names, shares, strict=True)})
-
-
-def _first_bias(image: np.ndarray, brain_mask: np.ndarray, quantile: float) -> np.ndarray:
-    """Rough bias field: the local quantile at which white matter lies, over boxes of 40 mm, smoothed."""
-    reach, step = 10, 5
-    sparse = np.zeros(image.shape, dtype=np.float32)
-    known = np.zeros(image.shape, dtype=bool)
-    for node in np.ndindex(*(-(-n // step) for n in image.shape)):
-        centre = tuple(step * i for i in node)
-        box = tuple(slice(max(c - reach, 0), c + reach + 1, 2) for c in centre)
-        values = image[box][brain_mask[box]]
-        if values.size >= 100:
-            sparse[centre], known[centre] = np.quantile(values, quantile), True
-    if not known.any():
-        return np.ones(image.shape, dtype=np.float32)
-    weight = ndimage.gaussian_filter(known.astype(np.float32), step)
-    field = ndimage.gaussian_filter(sparse, step) / np.maximum(weight, 1e-7)
-    typical = np.median(field[brain_mask])
-    return np.where(brain_mask, np.clip(field / typical, 0.3, 3.0), 1.0) if typical > 0 else np.ones(image.shape)
-
-
-def _class_means(values: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
-    """Sorted means of three intensity classes."""
-    low, high = np.percentile(values, (0.5, 99.5))
-    sample = np.clip(values[:: max(1, values.size // 20_000)], low, high)
-    start = np.quantile(sample, quantiles)
-    if not np.all(np.diff(start) > 0):
-        raise ValueError("the intensities inside the brain do not separate into three tissues")
-    mixture = GaussianMixture(3, means_init=start[:, None], covariance_type="tied", random_state=0)
-    return np.sort(mixture.fit(sample[:, None]).means_.ravel())
-
-
-def _share_classes(values: np.ndarray, means: np.ndarray) -> list[np.ndarray]:
-    """Share of each class: one near its mean, a steep ramp half-way between neighbouring means."""
-    ramps = [np.clip((values - (a + b) / 2) / (b - a) * 1.6 + 0.5, 0, 1) for a, b in zip(means, means[1:], strict=False)]
-    return [1 - ramps[0], ramps[0] - ramps[1], ramps[1]]
-
-
-def _local_mean(image: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian mean over voxels of the mask only; zero outside it."""
-    weight = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
-    total = ndimage.gaussian_filter(np.where(mask, image, 0).astype(np.float32), sigma)
-    return np.where(mask, total / np.maximum(weight, 1e-6), 0)
-
-
-def _bias_field(image: np.ndarray, model: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Smooth ratio of the image to its tissue model."""
-    sigma = BIAS_SMOOTHING_MM / VOXEL_SIZE_MM
-    ratio = _local_mean(image, mask, sigma) / np.maximum(_local_mean(model, mask, sigma), 1e-6)
-    return np.where(mask, np.clip(ratio, 0.3, 3.0), 1.0)
-
-
-def _tissue_levels(image: np.ndarray, tissues: Tissues) -> dict[str, float]:
-    """Median intensity of each tissue."""
-    levels = {}
-    for name in ("csf", "grey", "white"):
-        share = getattr(tissues, name)
-        pure = share > min(0.9, 0.95 * float(share.max()))
-        if not pure.any():
-            raise ValueError(f"the scan has no {name} tissue")
-        levels[name] = float(np.median(image[pure]))
-    return levels
-
-
 def _noise_level(image: np.ndarray, brain_mask: np.ndarray, tissues: Tissues) -> float:
     """Standard deviation of voxelwise noise, from second differences along x in white matter."""
     inner = (tissues.white > 0.9) & brain_mask
@@ -244,7 +150,7 @@ def _paint(
 ) -> np.ndarray:
     """Replace the tissue's expected intensity by the lesion's; noise and bias field of the scan stay."""
     expected = sum(levels[name] * getattr(tissues, name) for name in ("csf", "grey", "white"))
-    bias = _bias_field(image, expected, brain_mask)
+    bias = bias_field(image, expected, brain_mask)
     base = levels[LEVELS[contrast].base]
     unit = levels["csf"] - base
     texture = LESION_TEXTURE * (smooth_field(image.shape, 2, rng) + smooth_field(image.shape, 5, rng))
@@ -264,11 +170,15 @@ def _depth(mask: np.ndarray) -> np.ndarray:
 
 def _offset(shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:
     """Vectors `(3, D, H, W)` from the centre to every voxel."""
-    return np.stack(np.meshgrid(*(np.arange(n) - c for n, c in zip(shape, centre, strict=True)), indexing="ij"))
+    return np.stack(
+        np.meshgrid(*(np.arange(n) - c for n, c in zip(shape, centre, strict=True)), indexing="ij")
+    )
 
 
 # --- Tumour ---
-def _place_tumour(brain_mask: np.ndarray, tissues: Tissues, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+def _place_tumour(
+    brain_mask: np.ndarray, tissues: Tissues, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
     """Draw a radius (voxels) and a centre in or near white matter, deep enough to lie mostly in the brain."""
     radius = rng.uniform(*TUMOUR.radius) / VOXEL_SIZE_MM
     depth = _depth(brain_mask)
@@ -287,12 +197,14 @@ def _relative_distance(shape: tuple[int, ...], centre: np.ndarray, matrix: np.nd
 def _mass_effect(
     brain_mask: np.ndarray, centre: np.ndarray, radius: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Outward displacement `(3, D, H, W)` in voxels; it fades with distance and towards the brain's surface."""
+    """Outward displacement `(3, D, H, W)` in voxels; fades with distance and towards the brain's surface."""
     largest = rng.uniform(*TUMOUR.shift_fraction) * radius
     offset = _offset(brain_mask.shape, centre)
     distance = np.sqrt((offset**2).sum(axis=0))
     peak = 0.6 * radius
-    profile = np.where(distance < peak, distance / peak, np.exp(-(np.maximum(distance - peak, 0) / (0.9 * radius))))
+    profile = np.where(
+        distance < peak, distance / peak, np.exp(-(np.maximum(distance - peak, 0) / (0.9 * radius)))
+    )
     wobble = np.clip(1 + 0.3 * smooth_field(brain_mask.shape, radius, rng), 0.2, 1.6)
     depth = _depth(brain_mask)
     size = largest * profile * wobble * np.clip(depth * VOXEL_SIZE_MM / 14, 0, 1)
@@ -336,7 +248,9 @@ def _tumour_layers(
     axes = rng.uniform(*TUMOUR.elongation, 3)
     axes = axes / np.cbrt(axes.prod())
     rotation = Rotation.from_rotvec(rng.uniform(-1, 1, 3) * np.pi).as_matrix()
-    outline = TUMOUR.irregularity * (smooth_field(shape, 0.6 * radius, rng) + 0.5 * smooth_field(shape, 3, rng))
+    outline = TUMOUR.irregularity * (
+        smooth_field(shape, 0.6 * radius, rng) + 0.5 * smooth_field(shape, 3, rng)
+    )
     distance = _relative_distance(shape, centre, rotation / (radius * axes[:, None])) * np.exp(outline)
 
     def inside(relative: np.ndarray, limit: float) -> np.ndarray:
@@ -352,10 +266,12 @@ def _tumour_layers(
     # The outline is put where the lesion has the volume of a sphere of the drawn radius.
     voxels = int(4 / 3 * np.pi * radius**3)
     reachable = np.sort(spread[brain_mask & (csf < 0.5)])
-    oedema = inside(spread, min(reachable[min(voxels, reachable.size - 1)], 1.6)) * np.clip(1.5 - 2 * csf, 0, 1)
+    oedema = inside(spread, min(reachable[min(voxels, reachable.size - 1)], 1.6)) * np.clip(
+        1.5 - 2 * csf, 0, 1
+    )
     whole = np.maximum(core, oedema)
     labels, _ = ndimage.label((whole > 0.5) & brain_mask)
-    mask = labels == np.bincount(labels.ravel())[1:].argmax() + 1  # the core's centre keeps this from being empty
+    mask = labels == np.bincount(labels.ravel())[1:].argmax() + 1  # never empty: the core
     near = ndimage.binary_dilation(mask, iterations=2) & brain_mask
     levels = LEVELS[contrast]
     parts = ((oedema, levels.oedema), (core, levels.core), (necrosis, levels.necrosis))
@@ -417,7 +333,7 @@ def _ms_layers(
 def _ellipsoid(
     shape: tuple[int, ...], centre: np.ndarray, radius: float, axis: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Feathered ellipsoid of that equivalent radius, its long axis roughly along `axis` (away from the ventricle)."""
+    """Feathered ellipsoid of that equivalent radius, its long axis roughly along `axis`."""
     long = axis / max(np.linalg.norm(axis), 1e-6) + 0.3 * rng.standard_normal(3)
     long = long / np.linalg.norm(long)
     ratio = rng.uniform(*MS.elongation)

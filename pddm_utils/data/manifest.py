@@ -28,10 +28,10 @@ class ManifestRow:
     Attributes:
         subject: identifier of the person or the simulated anatomy; it belongs to one split only.
         image: absolute path of a NIfTI file, or `simulated:<index>`.
-        brain_mask: absolute path (voxels above 0 are brain); empty for skull-stripped and simulated images; `extract`
-            for the fallback extraction from a T1 scan with skull.
-        lesion_mask: empty (healthy), an absolute path, or `insert:tumour:<seed>` / `insert:ms:<seed>` (the lesion
-            model draws a lesion into the image).
+        brain_mask: absolute path (voxels above 0 are brain); empty for skull-stripped and simulated images;
+            `extract` for the fallback extraction from a T1 scan with skull.
+        lesion_mask: empty (healthy), an absolute path, or `insert:tumour:<seed>` / `insert:ms:<seed>` (the
+            lesion model draws a lesion into the image).
         split: `"train"`, `"val"` or `"test"`.
         dataset: name of the data set, such as `ixi-t1-healthy`.
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
@@ -69,7 +69,9 @@ _FILE_COLUMNS = ("image", *_OPTIONAL)
 
 
 def read_manifest(path: str | Path) -> list[ManifestRow]:
-    """Read and check a manifest CSV (columns `subject, image, brain_mask, lesion_mask, split, dataset, contrast`).
+    """Read and check a manifest CSV.
+
+    Its columns are `subject, image, brain_mask, lesion_mask, split, dataset, contrast`.
 
     Args:
         path: the CSV; paths in it are relative to its folder, or absolute. Further columns are ignored.
@@ -88,10 +90,13 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such manifest; give the path of a CSV with the columns "
-                         f"{', '.join(COLUMNS)}") from None
+        raise InputError(
+            f"{path}: no such manifest; give the path of a CSV with the columns {', '.join(COLUMNS)}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV") from None
+        raise InputError(
+            f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV"
+        ) from None
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
         records = list(reader)
@@ -99,8 +104,10 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
         raise InputError(f"{path}: line {reader.line_num}: broken CSV ({error}); close its quotes") from None
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
-        raise InputError(f"{path}: missing column(s) {', '.join(missing)}; the columns are {', '.join(COLUMNS)} "
-                         "(brain_mask and lesion_mask may be left empty in a row)")
+        raise InputError(
+            f"{path}: missing column(s) {', '.join(missing)}; the columns are {', '.join(COLUMNS)} "
+            "(brain_mask and lesion_mask may be left empty in a row)"
+        )
     if not records:
         raise InputError(f"{path}: no rows; list at least one scan")
     folder = path.resolve().parent
@@ -113,7 +120,8 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
     """Check the rows and write them as CSV, in one step: an existing file is replaced whole or not at all.
 
     Args:
-        rows: manifest rows; files below the CSV's folder are written relative to it, so both can move together.
+        rows: manifest rows; files below the CSV's folder are written relative to it, so that both can
+            move together.
         path: the CSV to write; its folder is made when missing.
 
     Raises:
@@ -129,13 +137,13 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(astuple(_relative_to(row, folder)) for row in rows)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> None:
-    """Check that rows are complete and consistent, that their files exist and that no subject is in two splits.
+    """Check that rows are complete, that their files exist and that no subject is in two splits.
 
     Args:
         rows: manifest rows with absolute paths.
@@ -147,13 +155,20 @@ def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> 
     rows = list(rows)
     problems = [f"{row.scan_id}: {problem}" for row in rows for problem in _row_problems(row)]
     repeats = Counter(row.scan_id for row in rows)
-    problems += [f"{scan_id}: listed {count} times; keep one row for each dataset and subject"
-                 for scan_id, count in repeats.items() if count > 1]
+    problems += [
+        f"{scan_id}: listed {count} times; keep one row for each dataset and subject"
+        for scan_id, count in repeats.items()
+        if count > 1
+    ]
     splits: dict[str, set[str]] = {}
     for row in rows:
         splits.setdefault(row.subject, set()).add(row.split)
-    problems += [f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject "
-                 "in one split" for subject, names in splits.items() if len(names) > 1]
+    problems += [
+        f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject "
+        "in one split"
+        for subject, names in splits.items()
+        if len(names) > 1
+    ]
     if problems:
         more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise InputError(f"{source}: " + "\n  ".join(problems[:10]) + more)
@@ -170,16 +185,18 @@ def _row_problems(row: ManifestRow) -> Iterator[str]:
         yield f"unknown contrast {row.contrast!r}; use one of {', '.join(CONTRASTS)}"
     if row.image.startswith("simulated:"):
         if row.simulated_index is None:
-            yield f"malformed image {row.image!r}; write simulated:<index> with a whole number, such as simulated:3"
+            yield f"malformed image {row.image!r}; write simulated:<index>, such as simulated:3"
         if row.brain_mask:
             yield "a simulated image brings its own brain mask; leave brain_mask empty"
     if row.lesion_mask.startswith("insert:") and row.inserted_lesion is None:
-        yield (f"malformed lesion_mask {row.lesion_mask!r}; write insert:<kind>:<seed> with kind "
-               f"{' or '.join(LESION_KINDS)} and a whole number, such as insert:tumour:7")
+        yield (
+            f"malformed lesion_mask {row.lesion_mask!r}; write insert:<kind>:<seed> with kind "
+            f"{' or '.join(LESION_KINDS)} and a whole number, such as insert:tumour:7"
+        )
     for column in _FILE_COLUMNS:
         value = getattr(row, column)
         if value and not _is_special(value) and not Path(value).is_file():
-            yield f"{column} file {value} does not exist; correct the path (relative paths start at the manifest)"
+            yield f"{column} file {value} does not exist; correct it (relative paths start at the manifest)"
 
 
 def _is_special(value: str) -> bool:
@@ -191,12 +208,15 @@ def _row_of(record: dict[str, str | None], folder: Path) -> ManifestRow:
     values = {column: (record[column] or "").strip() for column in COLUMNS}
     for column in _FILE_COLUMNS:
         if values[column] and not _is_special(values[column]):
-            values[column] = os.path.abspath(folder / Path(values[column]).expanduser())
+            values[column] = str(folder / Path(values[column]).expanduser())
     return ManifestRow(**values)
 
 
 def _relative_to(row: ManifestRow, folder: Path) -> ManifestRow:
     """The row with every file below `folder` written relative to it."""
-    short = {column: Path(getattr(row, column)).relative_to(folder).as_posix() for column in _FILE_COLUMNS
-             if Path(getattr(row, column)).is_relative_to(folder)}
+    short = {
+        column: Path(getattr(row, column)).relative_to(folder).as_posix()
+        for column in _FILE_COLUMNS
+        if Path(getattr(row, column)).is_relative_to(folder)
+    }
     return replace(row, **short)

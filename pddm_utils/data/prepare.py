@@ -32,8 +32,20 @@ from pddm_utils.data.volume import (
 )
 from pddm_utils.errors import InputError
 
-__all__ = ["Frame", "LoadedVolume", "ScanCache", "load_brain_mask", "load_lesion_mask", "load_scan", "load_volume",
-           "prepare_all", "prepare_scan", "save_nifti", "to_frame", "to_scan_space"]
+__all__ = [
+    "Frame",
+    "LoadedVolume",
+    "ScanCache",
+    "load_brain_mask",
+    "load_lesion_mask",
+    "load_scan",
+    "load_volume",
+    "prepare_all",
+    "prepare_scan",
+    "save_nifti",
+    "to_frame",
+    "to_scan_space",
+]
 
 # The code that decides what a prepared scan looks like: its text is part of the cache key.
 _CODE = ("brain", "frame", "lesions", "prepare", "scan", "simulate", "volume")
@@ -45,8 +57,8 @@ def prepare_scan(row: ManifestRow) -> Scan:
     """Prepare one scan from scratch: read or simulate, bring to the frame, insert a lesion, scale to [0, 1].
 
     Args:
-        row: its image is read from disk or simulated; with `insert:<kind>:<seed>` a lesion is drawn into the raw
-            intensities from `numpy.random.default_rng(seed)`.
+        row: its image is read from disk or simulated; with `insert:<kind>:<seed>` a lesion is drawn into the
+            raw intensities from `numpy.random.default_rng(seed)`.
 
     Returns:
         The scan.
@@ -65,8 +77,9 @@ def prepare_scan(row: ManifestRow) -> Scan:
         kind, seed = row.inserted_lesion
         if tissues is None:
             tissues = estimate_tissues(image, frame.brain_mask, row.contrast)
-        image, lesion_mask = insert_lesion(image, frame.brain_mask, tissues, row.contrast, kind,
-                                           np.random.default_rng(seed))
+        image, lesion_mask = insert_lesion(
+            image, frame.brain_mask, tissues, row.contrast, kind, np.random.default_rng(seed)
+        )
     try:
         image = scale_to_unit_range(image, frame.brain_mask)
     except ValueError as error:
@@ -78,7 +91,9 @@ def _frame_of_files(row: ManifestRow) -> Frame:
     loaded = load_volume(row.image)
     if row.brain_mask == EXTRACT_BRAIN:
         if row.contrast != "T1":
-            raise InputError(f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask")
+            raise InputError(
+                f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask"
+            )
         inside = extract_brain(loaded)
     else:
         inside = load_brain_mask(row.brain_mask, loaded) if row.brain_mask else stripped_brain(loaded)
@@ -113,11 +128,11 @@ class _Entry:
 
 
 class ScanCache:
-    """Prepared scans on disk, keyed by the content of their files, the lesion to insert and the preparation code.
+    """Prepared scans on disk, keyed by their files' content, the lesion to insert and the preparation code.
 
-    Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`. It appears in one
-    step (written under a temporary name, then renamed), so processes may share a cache and a killed one leaves no
-    broken entry. Deleting the folder is safe while nothing runs: scans are then prepared anew.
+    Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`. It appears
+    in one step (written under a temporary name, then renamed), so processes may share a cache and a killed
+    one leaves no broken entry. Deleting the folder is safe while nothing runs: scans are then prepared anew.
 
     Args:
         folder: where entries are kept; made when missing.
@@ -189,11 +204,15 @@ class ScanCache:
                     np.save(stream, getattr(scan, name).astype(dtype), allow_pickle=False)
                     stream.flush()
                     os.fsync(stream.fileno())  # the data must be on disk before the entry's name is
-            meta = {"shape": scan.image.shape, "affine": scan.affine.tolist(), "contrast": scan.contrast,
-                    "voxel_size_mm": VOXEL_SIZE_MM}
+            meta = {
+                "shape": scan.image.shape,
+                "affine": scan.affine.tolist(),
+                "contrast": scan.contrast,
+                "voxel_size_mm": VOXEL_SIZE_MM,
+            }
             (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
             try:
-                os.rename(partial, folder)
+                partial.rename(folder)
             except OSError:
                 if not folder.is_dir():  # otherwise another process was first, with the same content
                     raise
@@ -219,12 +238,14 @@ def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = 
         except InputError as error:
             problems.append(f"{row.scan_id}: {error}")
     if problems:
-        raise InputError(f"{len(problems)} of {len(rows)} scans cannot be used (the others are prepared):\n  "
-                         + "\n  ".join(problems))
+        raise InputError(
+            f"{len(problems)} of {len(rows)} scans cannot be used (the others are prepared):\n  "
+            + "\n  ".join(problems)
+        )
 
 
 def _cache_key(row: ManifestRow) -> str:
-    """Hash of everything that a prepared scan depends on; names of subject, data set and files are not part of it."""
+    """Hash of all that a prepared scan depends on; names of subject, data set and files are no part of it."""
     parts = [_code_hash(), row.contrast]
     parts += [_content_hash(value) for value in (row.image, row.brain_mask, row.lesion_mask)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
@@ -235,7 +256,7 @@ def _content_hash(value: str) -> str:
     if not value or value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:")):
         return value
     try:
-        with open(value, "rb") as stream:
+        with Path(value).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{value}: cannot be read ({error.strerror}); check the path") from None

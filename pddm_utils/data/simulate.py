@@ -1,4 +1,4 @@
-"""Simulated healthy subjects: random warps of the MNI ICBM 152 tissue maps, mixed into a T1, T2 or FLAIR contrast.
+"""Simulated healthy subjects: random warps of the MNI ICBM 152 tissue maps in T1, T2 or FLAIR contrast.
 
 Every subject is a warp of one averaged template, so subjects are not independent people.
 """
@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from pddm_utils.data.scan import CONTRASTS, SLICE_SIZE, VOXEL_SIZE_MM
+from pddm_utils.data.tissues import Tissues
 
 # Stream keys: geometry and appearance draw from separate generators, so all contrasts share one geometry.
 _GEOMETRY_STREAM = 152_001
@@ -54,15 +55,6 @@ _NOISE = (0.012, 0.03)  # standard deviation of the noise in each channel, arbit
 
 
 @dataclass(frozen=True)
-class Tissues:
-    """Tissue probabilities, each `(D, H, W)` float32 in [0, 1]; they sum to one in the brain, to zero outside."""
-
-    csf: np.ndarray
-    grey: np.ndarray
-    white: np.ndarray
-
-
-@dataclass(frozen=True)
 class Anatomy:
     """A healthy simulated subject in the prepared frame (2 mm, `(D, 96, 96)`, every slice that holds brain).
 
@@ -87,7 +79,7 @@ class _Template:
     grey: np.ndarray
     white: np.ndarray
     structure: np.ndarray
-    to_ventricles: tuple[np.ndarray, np.ndarray, np.ndarray]  # unit-peak field that points into the ventricles
+    to_ventricles: tuple[np.ndarray, np.ndarray, np.ndarray]  # field into the ventricles, peak 1
     centre: np.ndarray
 
 
@@ -168,7 +160,9 @@ def _load_map(name: str) -> np.ndarray:
 def _template() -> _Template:
     t1, grey, white = (_load_map(name) for name in ("t1", "gm", "wm"))
     brain = ndimage.binary_fill_holes(t1 > 0)
-    box = tuple(slice(max(s.start - 12, 0), s.stop + 12) for s in ndimage.find_objects(brain.astype(np.uint8))[0])
+    box = tuple(
+        slice(max(s.start - 12, 0), s.stop + 12) for s in ndimage.find_objects(brain.astype(np.uint8))[0]
+    )
     t1, grey, white, brain = t1[box], grey[box], white[box], brain[box]
     grey, white = grey * brain, white * brain
     total = np.maximum(grey + white, 1)
@@ -223,12 +217,16 @@ def _simulate_geometry(index: int) -> tuple[np.ndarray, Tissues, np.ndarray, np.
     affine = np.diag([VOXEL_SIZE_MM] * 3 + [1.0])
     half = (SLICE_SIZE - 1) / 2 * VOXEL_SIZE_MM
     first_slice = np.flatnonzero(kept)[0] - (_FIELD_SLICES - 1) / 2
-    affine[:3, 3] = (-half - offset[1] * VOXEL_SIZE_MM, -half - offset[0] * VOXEL_SIZE_MM, first_slice * VOXEL_SIZE_MM)
+    affine[:3, 3] = (
+        -half - offset[1] * VOXEL_SIZE_MM,
+        -half - offset[0] * VOXEL_SIZE_MM,
+        first_slice * VOXEL_SIZE_MM,
+    )
     return brain, tissues, structure, affine
 
 
 def _draw_warp(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the linear part (voxels of the frame to template mm) and the displacement's control values in mm."""
+    """Draw the linear part (frame voxels to template mm) and the displacement's control values (mm)."""
     scale = rng.uniform(*_SCALE) * (1 + rng.uniform(-_ANISOTROPY, _ANISOTROPY, 3))
     angles = rng.uniform(-_ROTATION_DEGREES, _ROTATION_DEGREES, 3)
     matrix = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag(VOXEL_SIZE_MM / scale)
@@ -251,14 +249,16 @@ def _template_coordinates(matrix: np.ndarray, control: np.ndarray, growth: float
         return np.stack(rows) + template.centre[:, None, None, None]
 
     nodes = linear(*((np.arange(count) - 1) * _CONTROL_SPACING for count in control.shape[1:])) + control
-    pull = [ndimage.map_coordinates(field, nodes, order=1, prefilter=False) for field in template.to_ventricles]
+    pull = [
+        ndimage.map_coordinates(field, nodes, order=1, prefilter=False) for field in template.to_ventricles
+    ]
     displacement = control + growth * np.stack(pull).astype(np.float32)
     dense = np.stack([_interpolate(component, shape, _CONTROL_SPACING) for component in displacement])
     return (linear(*(np.arange(size) for size in shape)) + dense).astype(np.float32)
 
 
 def _centre_in_frame(brain: np.ndarray) -> tuple[np.ndarray, tuple[int, int], bool]:
-    """Shift the brain's bounding box to the middle of the slices; tells whether the brain was cut by the border."""
+    """Shift the brain's bounding box to the middle of the slices; the last value: no brain was cut."""
     labels, count = ndimage.label(brain)
     if count > 1:
         brain = labels == np.bincount(labels.ravel())[1:].argmax() + 1
@@ -268,7 +268,9 @@ def _centre_in_frame(brain: np.ndarray) -> tuple[np.ndarray, tuple[int, int], bo
     return np.roll(brain, offset, (1, 2)), offset, fits
 
 
-def _sample_tissues(brain: np.ndarray, coordinates: np.ndarray, csf_gain: float) -> tuple[Tissues, np.ndarray]:
+def _sample_tissues(
+    brain: np.ndarray, coordinates: np.ndarray, csf_gain: float
+) -> tuple[Tissues, np.ndarray]:
     template = _template()
     points = coordinates[:, brain]
     grey, white, detail = (
@@ -276,7 +278,7 @@ def _sample_tissues(brain: np.ndarray, coordinates: np.ndarray, csf_gain: float)
         for values in (template.grey, template.white, template.structure)
     )
     csf = np.clip(1 - grey - white, 0, 1) * csf_gain
-    # The average of many brains is blurred; a power above one brings back the sharp borders of a single brain.
+    # The average of many brains is blurred; a power above one brings back the borders of a single brain.
     sharp = [np.clip(p, 0, 1) ** 1.6 for p in (csf, grey, white)]
     total = np.maximum(sum(sharp), 1e-6)
 
@@ -286,7 +288,9 @@ def _sample_tissues(brain: np.ndarray, coordinates: np.ndarray, csf_gain: float)
         return volume
 
     grey, white = sharp[1] / total, sharp[2] / total
-    return Tissues(csf=to_volume(1 - grey - white), grey=to_volume(grey), white=to_volume(white)), to_volume(detail)
+    return Tissues(csf=to_volume(1 - grey - white), grey=to_volume(grey), white=to_volume(white)), to_volume(
+        detail
+    )
 
 
 def _render(

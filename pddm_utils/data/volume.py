@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 import warnings
 import zlib
@@ -56,11 +55,15 @@ def load_volume(path: str | Path) -> LoadedVolume:
     volume = _read(Path(path))
     bad = int(np.count_nonzero(~np.isfinite(volume.data)))
     if bad:
-        raise InputError(f"{path}: {bad} NaN or infinite value(s); replace them (numpy.nan_to_num) or export the "
-                         "scan again")
+        raise InputError(
+            f"{path}: {bad} NaN or infinite value(s); replace them (numpy.nan_to_num) or export the "
+            "scan again"
+        )
     if volume.data.min() == volume.data.max():
-        raise InputError(f"{path}: constant image (every voxel is {volume.data.flat[0]:g}); check that the right "
-                         "file was exported")
+        raise InputError(
+            f"{path}: constant image (every voxel is {volume.data.flat[0]:g}); check that the right "
+            "file was exported"
+        )
     return volume
 
 
@@ -68,7 +71,7 @@ def load_brain_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     """Read a brain mask or anatomical label map on the scan's grid.
 
     Args:
-        path: NIfTI file; every voxel above 0 is brain, so label maps such as DLMUSE or aseg serve as they are.
+        path: NIfTI file; every voxel above 0 is brain, so label maps such as DLMUSE or aseg will do.
         scan: the scan that it belongs to.
 
     Returns:
@@ -81,7 +84,9 @@ def load_brain_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     if not mask.any():
         raise InputError(f"{path}: empty brain mask (no voxel above 0); give the mask of {scan.path}")
     if mask.all():
-        raise InputError(f"{path}: every voxel is above 0, so this is no brain mask; mark the background with 0")
+        raise InputError(
+            f"{path}: every voxel is above 0, so this is no brain mask; mark the background with 0"
+        )
     return mask
 
 
@@ -102,20 +107,27 @@ def load_lesion_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     labels = _load_labels(Path(path), scan)
     values = np.unique(labels)
     if values.size == 1 and values[0] == 0:
-        raise InputError(f"{path}: empty lesion mask; leave lesion_mask empty in the manifest for a healthy scan")
+        raise InputError(
+            f"{path}: empty lesion mask; leave lesion_mask empty in the manifest for a healthy scan"
+        )
     wrong = values.size != 2 or values[0] != 0 or values[1] != np.round(values[1])
     if wrong:
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if values.size > 5 else "")
-        raise InputError(f"{path}: lesion labels {shown} are not binary; write 1 in lesions and 0 elsewhere "
-                         "(threshold probabilities, merge labels)")
+        raise InputError(
+            f"{path}: lesion labels {shown} are not binary; write 1 in lesions and 0 elsewhere "
+            "(threshold probabilities, merge labels)"
+        )
     return labels > 0
 
 
-def to_scan_space(volume: np.ndarray, frame_affine: np.ndarray, reference: nib.Nifti1Image) -> nib.Nifti1Image:
+def to_scan_space(
+    volume: np.ndarray, frame_affine: np.ndarray, reference: nib.Nifti1Image
+) -> nib.Nifti1Image:
     """Bring a volume of the prepared frame back to the grid of the scan it came from.
 
     Args:
-        volume: `(D, H, W)`; bool is a mask (nearest neighbour, written as uint8), all else a map (linear, float32).
+        volume: `(D, H, W)`; bool is a mask (nearest neighbour, written as uint8), all else a map (linear,
+            float32).
         frame_affine: `(4, 4)`, from (x, y, z) voxel indices of the frame to RAS mm (`Scan.affine`).
         reference: the scan (`LoadedVolume.image`).
 
@@ -128,8 +140,14 @@ def to_scan_space(volume: np.ndarray, frame_affine: np.ndarray, reference: nib.N
     is_mask = volume.dtype == bool
     source = np.ascontiguousarray(volume.T, dtype=np.uint8 if is_mask else np.float32)
     to_frame_index = np.linalg.inv(frame_affine) @ reference.affine
-    data = ndimage.affine_transform(source, to_frame_index, output_shape=reference.shape[:3],
-                                    order=0 if is_mask else 1, mode="grid-constant", cval=0)
+    data = ndimage.affine_transform(
+        source,
+        to_frame_index,
+        output_shape=reference.shape[:3],
+        order=0 if is_mask else 1,
+        mode="grid-constant",
+        cval=0,
+    )
     header = reference.header.copy()
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1, 0)
@@ -155,7 +173,7 @@ def save_nifti(image: nib.Nifti1Image, path: str | Path) -> None:
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{ending}")
     try:
         nib.save(image, partial)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -167,21 +185,27 @@ def _read(path: Path) -> LoadedVolume:
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: not a readable NIfTI file ({_first_line(error)}); convert the scan to .nii.gz, "
-                         "for example with dcm2niix") from None
+        raise InputError(
+            f"{path}: not a readable NIfTI file ({_first_line(error)}); convert the scan to .nii.gz, "
+            "for example with dcm2niix"
+        ) from None
     if not isinstance(image, nib.Nifti1Pair):
         raise InputError(f"{path}: a {type(image).__name__}, not a NIfTI file; convert it to .nii.gz")
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 2:
-        raise InputError(f"{path}: {len(image.shape)}-D image of shape {tuple(map(int, image.shape))}; pass one 3-D "
-                         "volume")
+        raise InputError(
+            f"{path}: {len(image.shape)}-D image of shape {tuple(image.shape)}; pass one 3-D volume "
+            "with at least 2 voxels along each axis"
+        )
     _check_affine(path, image)
     try:
         values = np.asanyarray(image.dataobj)
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); copy or download it again") from None
+        raise InputError(
+            f"{path}: truncated or damaged ({_first_line(error)}); copy or download it again"
+        ) from None
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: values of type {values.dtype}, not real numbers; export a magnitude image")
     return LoadedVolume(path, image, values.reshape(shape).astype(np.float32))
@@ -194,7 +218,9 @@ def _check_affine(path: Path, image: nib.Nifti1Image) -> None:
         raise InputError(f"{path}: singular affine (voxels of no volume); repair the header's sform or qform")
     if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
         axes = "".join(nib.aff2axcodes(affine))
-        warnings.warn(f"{path}: the header does not say how the scan is oriented; taken as {axes}", stacklevel=4)
+        warnings.warn(
+            f"{path}: the header does not say how the scan is oriented; taken as {axes}", stacklevel=4
+        )
 
 
 def _load_labels(path: Path, scan: LoadedVolume) -> np.ndarray:
@@ -203,12 +229,16 @@ def _load_labels(path: Path, scan: LoadedVolume) -> np.ndarray:
     if not np.isfinite(labels.data).all():
         raise InputError(f"{path}: NaN or infinite value(s) in a mask; write 0 for background")
     if labels.data.shape != scan.data.shape:
-        raise InputError(f"{path}: mask of shape {labels.data.shape} for the scan {scan.path} of shape "
-                         f"{scan.data.shape}; resample the mask to the scan's grid (nearest neighbour)")
+        raise InputError(
+            f"{path}: mask of shape {labels.data.shape} for the scan {scan.path} of shape "
+            f"{scan.data.shape}; resample the mask to the scan's grid (nearest neighbour)"
+        )
     distance = _grid_distance(labels.affine, scan.affine, scan.data.shape)
     if distance > _GRID_TOLERANCE_MM:
-        raise InputError(f"{path}: its affine puts the mask up to {distance:.1f} mm away from the scan {scan.path}; "
-                         "resample the mask to the scan's grid (nearest neighbour)")
+        raise InputError(
+            f"{path}: its affine puts the mask up to {distance:.1f} mm away from the scan {scan.path}; "
+            "resample the mask to the scan's grid (nearest neighbour)"
+        )
     return labels.data
 
 

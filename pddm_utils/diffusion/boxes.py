@@ -120,11 +120,11 @@ def random_boxes(
 ) -> torch.Tensor:
     """One random box per sample, at any pixel position.
 
-    Equal boxes inside the image cannot cover all pixels equally often unless they are the cells of a grid that
-    divides it: pixels i - 1 and i are covered equally only if starts i - box and i are equally likely, and no
-    start is negative or beyond image - box. So choose: whole boxes, uniform over the positions inside, with
-    the coverage of `coverage_probability`; or `cut=True`, where a box may start up to box - 1 pixels outside
-    and is cut at the border: exactly uniform coverage, smaller boxes there; or `random_grid_boxes`.
+    Equal boxes inside the image cannot cover all pixels equally often unless they are the cells of a grid
+    that divides it: pixels i - 1 and i are covered equally only if starts i - box and i are equally likely,
+    and no start is negative or beyond image - box. So choose: whole boxes, uniform over the positions inside,
+    with the coverage of `coverage_probability`; or `cut=True`, where a box may start up to box - 1 pixels
+    outside and is cut at the border: exactly uniform coverage, smaller boxes there; or `random_grid_boxes`.
 
     Args:
         batch: number of boxes B.
@@ -282,14 +282,12 @@ def boxes_with_content(boxes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return count > 0
 
 
-def _add_rows(total: torch.Tensor, index: torch.Tensor, rows: torch.Tensor) -> None:
-    """total[index] += rows with repeated indices, summed in a fixed order on every device."""
+def _add_at(total: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> None:
+    """total[index] += values with repeated indices, summed in a fixed order on every device."""
     if total.device.type == "cuda":
-        total.index_put_(
-            (index,), rows, accumulate=True
-        )  # sorts first; index_add_ uses unordered atomics there
+        total.index_put_((index,), values, accumulate=True)  # sorts; index_add_ adds in any order there
     else:
-        total.index_add_(0, index, rows)
+        total.index_add_(0, index, values)
 
 
 def _check_stitch(
@@ -306,6 +304,24 @@ def _check_stitch(
         )
     if len(slice_index) and not 0 <= int(slice_index.min()) <= int(slice_index.max()) < num_slices:
         raise InputError(f"slice_index: must lie in [0, {num_slices}); pass the slice of each prediction")
+
+
+def _pixel_weights(
+    weights: torch.Tensor | None, shape: torch.Size, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    """Weights of a shape (K, 1, H, W), expanded without a copy from one per prediction, or from none."""
+    if weights is None:
+        return torch.ones(1, device=device, dtype=dtype).expand(shape)
+    if (weights < 0).any() or not torch.isfinite(weights).all():
+        raise InputError("weights: negative or not finite; pass nonnegative weights")
+    weights = weights[:, None, None, None] if weights.ndim == 1 else weights
+    try:
+        return weights.to(device, dtype).expand(shape)
+    except RuntimeError:
+        raise InputError(
+            f"weights: shape {tuple(weights.shape)} for predictions {tuple(shape)}; "
+            "pass one weight per prediction or (K, 1, H, W)"
+        ) from None
 
 
 def stitch(
@@ -337,25 +353,22 @@ def stitch(
         InputError: shapes, boxes, slice numbers or weights that do not fit.
     """
     _check_stitch(predictions, boxes, slice_index, num_slices)
-    device = predictions.device
+    device, (height, width) = predictions.device, predictions.shape[-2:]
+    pixels = height * width
     precise = torch.float32 if device.type == "mps" else torch.float64
     boxes, index = boxes.to(device), slice_index.to(device, torch.int64)
-    if weights is None:
-        weights = torch.ones(1, device=device, dtype=precise)
-    elif (weights < 0).any() or not torch.isfinite(weights).all():
-        raise InputError("weights: negative or not finite; pass nonnegative weights")
-    weights = weights.to(device, precise)
-    weights = weights[:, None, None, None] if weights.ndim == 1 else weights
-    weights = weights.expand(len(predictions), 1, *predictions.shape[-2:])
-    total = torch.zeros(num_slices, *predictions.shape[1:], device=device, dtype=precise)
+    weights = _pixel_weights(weights, predictions.shape, device, precise)
+    total = torch.zeros(num_slices * pixels, device=device, dtype=precise)
     coverage = torch.zeros_like(total)
     for part in torch.arange(len(predictions), device=device).split(_STITCH_CHUNK):
-        inside = box_mask(boxes[part], tuple(predictions.shape[-2:]))
-        weight = torch.where(inside, weights[part], 0.0)
-        # where, not a product: a prediction that is not finite outside its box must not leak in
-        values = torch.where(inside, predictions[part].to(precise), 0.0)
-        _add_rows(total, index[part], weight * values)
-        _add_rows(coverage, index[part], weight)
+        # only pixels in boxes are touched, so a prediction that is not finite elsewhere does not leak in
+        inside = box_mask(boxes[part], (height, width)).flatten().nonzero()[:, 0]
+        move = (index[part] - torch.arange(len(part), device=device)) * pixels  # from here to its slice
+        place = inside + move.repeat_interleave(boxes[part, 2] * boxes[part, 3])
+        values = predictions[part].flatten()[inside].to(precise)
+        weight = weights[part].flatten()[inside]
+        _add_at(total, place, values * weight)
+        _add_at(coverage, place, weight)
     dtype = torch.promote_types(predictions.dtype, torch.float32)
-    background = torch.as_tensor(fill, device=device, dtype=dtype)
-    return torch.where(coverage > 0, (total / coverage).to(dtype), background)
+    mean = (total / coverage).view(num_slices, 1, height, width).to(dtype)
+    return torch.where(coverage.view_as(mean) > 0, mean, torch.as_tensor(fill, device=device, dtype=dtype))

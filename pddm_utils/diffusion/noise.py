@@ -16,7 +16,7 @@ from pddm_utils.errors import InputError
 Generators = torch.Generator | list[torch.Generator] | None
 
 _DIRECTIONS = 128  # unit gradients, evenly spaced: 7 random bits each ...
-_PER_WORD = 9  # ... so nine in a word of 63
+_PER_WORD = 4  # ... so four in a word of 31
 _MIN_REACH = 32.0  # pixels: enough whole-pixel positions to fill the cells of the shortest wavelength evenly
 _CHUNK = 64  # fields made at once: bounds the memory
 
@@ -50,8 +50,8 @@ def _draw(
 def _random_words(
     shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
 ) -> torch.Tensor:
-    """int64 words of 63 random bits."""
-    return torch.empty(shape, dtype=torch.int64, device=device).random_(generator=generator)
+    """int32 words of 31 random bits."""
+    return torch.empty(shape, dtype=torch.int32, device=device).random_(generator=generator)
 
 
 def gaussian_noise(
@@ -116,7 +116,7 @@ def _linear_map(
     Returns:
         Rows, int32 (pixels, 6 * octaves), and weights, float32 of that shape, into a table of the first
         gradient components of all lattice nodes, then the second ones; and the number of nodes, a multiple of
-        nine.
+        four.
     """
     pixels = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in size))
     rows, weights, count = [], [], 0
@@ -137,17 +137,17 @@ def _linear_map(
 
 
 def _reach(wavelength: float) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The lattice cell over which a sample's place is drawn: a cell of the coarsest octave, or a larger one.
+    """The cell over which a sample's place is drawn: one of the coarsest octave's lattice, or a larger one.
 
-    Doubling the edges of a lattice gives a cell that is a whole number of the old ones, so a place uniform
-    over the coarse cell is uniform over the cells of every octave.
+    The cell is the rectangle on one edge of the lattice; rows of it tile the plane like bricks. Doubling a lattice
+    gives a cell that is a whole number of the old ones, so a place uniform over it is uniform for every octave.
 
     Returns:
         The two edges of the cell, float64 (2, 2) rows, pixels; and the height and width of its bounding box.
     """
     while wavelength < _MIN_REACH:
         wavelength *= 2
-    edges = _EDGES * wavelength
+    edges = torch.stack([_EDGES[0], _EDGES[1] + _EDGES[0] / 2]) * wavelength
     low, high = edges.clamp(max=0).sum(dim=0), edges.clamp(min=0).sum(dim=0)
     return edges, tuple((high - low).ceil().int().tolist())
 
@@ -156,14 +156,13 @@ def _random_window(words: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
     """First row and column of each sample's window: uniform over the cell of two edges, in whole pixels.
 
     Args:
-        words: int64 (B,), random.
+        words: int32 (B, 2), random.
         edges: float64 (2, 2) rows, pixels.
 
     Returns:
         int64 (B, 2), in [0, size of the cell's bounding box].
     """
-    bits = 1 << 24
-    position = torch.stack([words % bits, words // bits % bits], dim=1).float() / bits
+    position = (words >> 7).float() / (1 << 24)
     edges = edges.to(words.device, torch.float32)
     place = position[:, :1] * edges[0] + position[:, 1:] * edges[1]
     return (place - edges.clamp(max=0).sum(dim=0)).round().long()
@@ -176,17 +175,17 @@ def _fields(
     edges: torch.Tensor,
     size: tuple[int, int],
 ) -> torch.Tensor:
-    """Fields (b, H, W) from random words (b, 1 + nodes / 9): a place, then the gradients of all nodes."""
+    """Fields (b, H, W) from random words (b, 2 + nodes / 4): a place, then the gradients of all nodes."""
     rows, weights, _ = linear_map
     angles = (torch.arange(_DIRECTIONS, device=words.device) + 0.5) * (2 * math.pi / _DIRECTIONS)
     directions = torch.stack([angles.cos(), angles.sin()])
-    shifts = torch.arange(_PER_WORD, device=words.device)[:, None] * 7
-    by_node = words[:, 1:].t().contiguous()[:, None]  # nodes first: a sum then runs over all samples at once
+    shifts = torch.arange(_PER_WORD, device=words.device, dtype=torch.int32)[:, None] * 7
+    by_node = words[:, 2:].t().contiguous()[:, None]  # nodes first: a sum then runs over all samples at once
     chosen = (by_node >> shifts).bitwise_and_(_DIRECTIONS - 1)
     gradients = directions.index_select(1, chosen.reshape(-1)).view(-1, len(words))
     noise = torch.nn.functional.embedding_bag(rows, gradients, mode="sum", per_sample_weights=weights)
     windows = noise.view(*window, len(words)).unfold(0, size[0], 1).unfold(1, size[1], 1)
-    top, left = _random_window(words[:, 0], edges).unbind(dim=1)
+    top, left = _random_window(words[:, :2], edges).unbind(dim=1)
     return windows[top, left, torch.arange(len(words), device=words.device)]
 
 
@@ -237,7 +236,7 @@ def simplex_noise(
     edges, reach = _reach(wavelength)
     window = (height + reach[0], width + reach[1])
     linear_map = _linear_map(window, octaves, float(persistence), float(wavelength), device)
-    words = _draw(_random_words, (batch, 1 + linear_map[2] // _PER_WORD), generator, device)
+    words = _draw(_random_words, (batch, 2 + linear_map[2] // _PER_WORD), generator, device)
     fields = [_fields(part, linear_map, window, edges, (height, width)) for part in words.split(_CHUNK)]
     return torch.cat(fields)[:, None].to(target, dtype)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import BaseOutput
+from diffusers.utils.logging import disable_progress_bar
 
 from pddm_utils.diffusion.boxes import BoxGrid, Generators, boxes_with_content, noise_boxes, stitch
 from pddm_utils.diffusion.noise import NOISES
@@ -163,9 +164,10 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
     folder = Path(folder)
     if not (folder / "model_index.json").is_file():
         raise InputError(f"{folder}: no model_index.json; pass a folder written by save_pretrained, or train first")
+    disable_progress_bar()  # two small files need none
     try:
         pipeline = PatchedReconstructionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+            folder, dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
         )
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"{folder}: weights and config do not belong together or a file is damaged "

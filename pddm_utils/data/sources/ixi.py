@@ -12,18 +12,23 @@ from pddm_utils.errors import InputError
 
 FOLDER = "ixi-t1-2mm"
 
-# Disjoint lesion seeds: 2,000,000 + 10,000 for each (split, kind) pair + the subject's place in the sorted list.
+# Disjoint lesion seeds: a block for each split and kind, in it the subject's place in the sorted list.
 _FIRST_SEED = 2_000_000
 _SEED_BLOCK = 10_000
 
 
-def ixi_rows(root: str | Path, train: int | None = None, val: int | None = None, test: int | None = None,
-             lesion_kinds: Sequence[str] = LESION_KINDS) -> list[ManifestRow]:
+def ixi_rows(
+    root: str | Path,
+    train: int | None = None,
+    val: int | None = None,
+    test: int | None = None,
+    lesion_kinds: Sequence[str] = LESION_KINDS,
+) -> list[ManifestRow]:
     """List the `ixi-t1-2mm` scans: healthy ones of every split, and copies with lesions in val and test.
 
-    Data sets: `ixi-t1-healthy` (train, val, test) and `ixi-t1-tumour`, `ixi-t1-ms` (val and test: the same subjects
-    with an inserted lesion). Splits are those of `subjects.csv` (train 109, val 15, test 57); unassigned subjects
-    are left out. Each subject's lesion seed is fixed: it does not depend on the limits.
+    Data sets: `ixi-t1-healthy` (train, val, test) and `ixi-t1-tumour`, `ixi-t1-ms` (val and test: the same
+    subjects with an inserted lesion). Splits are those of `subjects.csv` (train 109, val 15, test 57);
+    unassigned subjects are left out. Each subject's lesion seed is fixed: it does not depend on the limits.
 
     Args:
         root: folder that holds `ixi-t1-2mm/`.
@@ -47,11 +52,16 @@ def ixi_rows(root: str | Path, train: int | None = None, val: int | None = None,
     subjects = _read_subjects(folder / "subjects.csv")
     rows = []
     for split in SPLITS:
-        healthy = [_healthy_row(folder, subject, split) for subject in subjects[split][:limits[split]]]
+        healthy = [_healthy_row(folder, subject, split) for subject in subjects[split][: limits[split]]]
         rows += healthy
         if split != "train":
-            rows += [replace(row, dataset=f"ixi-t1-{kind}", lesion_mask=f"insert:{kind}:{_seed(split, kind, place)}")
-                     for kind in lesion_kinds for place, row in enumerate(healthy)]
+            rows += [
+                replace(
+                    row, dataset=f"ixi-t1-{kind}", lesion_mask=f"insert:{kind}:{_seed(split, kind, place)}"
+                )
+                for kind in lesion_kinds
+                for place, row in enumerate(healthy)
+            ]
     check_rows(rows, source=folder)
     return rows
 
@@ -62,17 +72,26 @@ def _read_subjects(path: Path) -> dict[str, list[str]]:
         with path.open(encoding="utf-8", newline="") as stream:
             records = list(csv.DictReader(stream))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); point PDDM_DATA at the folder that holds "
-                         f"{FOLDER}/") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); point PDDM_DATA at the folder that holds {FOLDER}/"
+        ) from None
     if not records or not {"subject", "split"} <= set(records[0]):
         raise InputError(f"{path}: needs the columns subject and split and at least one subject")
-    return {split: sorted(record["subject"] for record in records if record["split"] == split) for split in SPLITS}
+    return {
+        split: sorted(record["subject"] for record in records if record["split"] == split) for split in SPLITS
+    }
 
 
 def _healthy_row(folder: Path, subject: str, split: str) -> ManifestRow:
-    return ManifestRow(subject=subject, image=str(folder / "T1" / f"{subject}_T1.nii.gz"),
-                       brain_mask=str(folder / "DLMUSE" / f"{subject}_T1_DLMUSE.nii.gz"), lesion_mask="",
-                       split=split, dataset="ixi-t1-healthy", contrast="T1")
+    return ManifestRow(
+        subject=subject,
+        image=str(folder / "T1" / f"{subject}_T1.nii.gz"),
+        brain_mask=str(folder / "DLMUSE" / f"{subject}_T1_DLMUSE.nii.gz"),
+        lesion_mask="",
+        split=split,
+        dataset="ixi-t1-healthy",
+        contrast="T1",
+    )
 
 
 def _seed(split: str, kind: str, place: int) -> int:

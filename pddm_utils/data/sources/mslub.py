@@ -19,7 +19,8 @@ def mslub_rows(root: str | Path, contrast: str) -> list[ManifestRow]:
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
 
     Returns:
-        Two manifest rows of the data set `mslub-<contrast>`; the brain is where the skull-stripped image has values.
+        Two manifest rows of the data set `mslub-<contrast>`; the brain is where the skull-stripped image has
+        values.
 
     Raises:
         InputError: a file is missing.
@@ -28,9 +29,17 @@ def mslub_rows(root: str | Path, contrast: str) -> list[ManifestRow]:
     if contrast not in CONTRASTS:
         raise ValueError(f"unknown contrast {contrast!r}; use one of {', '.join(CONTRASTS)}")
     folder = Path(root).resolve() / FOLDER
-    rows = [ManifestRow(subject=f"mslub-{patient}", image=str(folder / f"patient{patient}" / f"{contrast}.nii.gz"),
-                        brain_mask="", lesion_mask=str(folder / f"patient{patient}" / "lesion_consensus.nii.gz"),
-                        split="test", dataset=f"mslub-{contrast.lower()}", contrast=contrast)
-            for patient in PATIENTS]
+    rows = [
+        ManifestRow(
+            subject=f"mslub-{patient}",
+            image=str(folder / f"patient{patient}" / f"{contrast}.nii.gz"),
+            brain_mask="",
+            lesion_mask=str(folder / f"patient{patient}" / "lesion_consensus.nii.gz"),
+            split="test",
+            dataset=f"mslub-{contrast.lower()}",
+            contrast=contrast,
+        )
+        for patient in PATIENTS
+    ]
     check_rows(rows, source=folder)
     return rows

@@ -1,0 +1,145 @@
+"""From one fitted method to its scores: thresholds from validation scans, then every test scan, streamed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
+from pddm_utils.evaluation.metrics import average_precision, healthy_l1, lesion_share, scan_score, score_scan
+from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
+from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, LESION_VAL, ORACLE, HealthyQuantile, PooledDiceCurve
+from pddm_utils.methods.base import Method
+from pddm_utils.methods.diffusion import DiffusionReconstruction
+
+
+def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstruct a scan and take the post-processed residual.
+
+    Returns:
+        Reconstruction and anomaly map, both `(D, H, W)` float32.
+    """
+    if isinstance(method, DiffusionReconstruction):
+        reconstruction = method.reconstruct(scan, timestep)
+    else:
+        reconstruction = method.reconstruct(scan)
+    return reconstruction, anomaly_map(scan.image, reconstruction, scan.brain_mask)
+
+
+def every_nth_slice(scan: Scan, step: int) -> Scan:
+    """The scan with every `step`-th slice, for cheap comparisons between noise levels."""
+    part = slice(step // 2, None, step)
+    return Scan(scan.subject, scan.dataset, scan.contrast, np.ascontiguousarray(scan.image[part]),
+                np.ascontiguousarray(scan.brain_mask[part]), np.ascontiguousarray(scan.lesion_mask[part]), scan.affine)
+
+
+def score_noise_level(
+    method: DiffusionReconstruction, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int, slice_step: int
+) -> pd.DataFrame:
+    """AUPRC of every lesioned validation subject at one noise level, on every `slice_step`-th slice.
+
+    With slices left out the map is filtered in-plane and over the slices that are kept, so these values serve to
+    compare noise levels and nothing else.
+    """
+    records = []
+    for row in rows:
+        scan = every_nth_slice(load_scan(row, cache), slice_step)
+        if scan.lesion_mask.any():
+            auprc = average_precision(map_scan(method, scan, timestep)[1], scan.lesion_mask)
+            records.append({"method": method.name, "timestep": timestep, "dataset": row.dataset,
+                            "subject": row.subject, "auprc": auprc})
+    return pd.DataFrame(records)
+
+
+def validation_thresholds(
+    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Thresholds that never see a test scan.
+
+    Args:
+        method: fitted.
+        rows: validation rows, healthy and lesioned.
+        cache: prepared scans.
+        timestep: noise level.
+
+    Returns:
+        The healthy quantiles by rule name, and the best pooled-Dice threshold by lesioned data set.
+    """
+    healthy, lesioned = HealthyQuantile(), {}
+    for row in rows:
+        scan = load_scan(row, cache)
+        residual = map_scan(method, scan, timestep)[1]
+        if row.lesion_mask:
+            lesioned.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
+        else:
+            healthy.add(residual[erode_in_plane(scan.brain_mask)])
+    quantiles = {rule: healthy.threshold(quantile) for rule, quantile in HEALTHY_QUANTILES.items()}
+    return quantiles, {dataset: curve.best_threshold()[0] for dataset, curve in lesioned.items()}
+
+
+def score_test_scans(
+    method: Method, val: list[ManifestRow], test: list[ManifestRow], cache: ScanCache, timestep: int | None,
+    scratch: Path,
+) -> pd.DataFrame:
+    """Scores of one fitted method at one noise level: a row for each test scan and threshold rule.
+
+    Maps wait on disk while the oracle threshold is found, so memory does not grow with the number of scans.
+
+    Args:
+        method: fitted.
+        val, test: manifest rows.
+        cache: prepared scans.
+        timestep: noise level; None for methods without one.
+        scratch: folder for the maps, emptied at the end.
+    """
+    quantiles, lesion_val = validation_thresholds(method, val, cache, timestep)
+    records: list[dict] = []
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        curves: dict[str, PooledDiceCurve] = {}
+        scans = []
+        for number, row in enumerate(test):
+            scan = load_scan(row, cache)
+            reconstruction, residual = map_scan(method, scan, timestep)
+            np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
+            if scan.lesion_mask.any():
+                curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
+            scans.append(_scan_scores(scan, reconstruction, residual))
+        oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}
+        for number, row in enumerate(test):
+            scan, residual = load_scan(row, cache), np.load(Path(folder) / f"{number}.npy", allow_pickle=False)
+            for rule, threshold in _rules(row.dataset, quantiles, lesion_val, oracle):
+                scores = score_scan(residual, scan.lesion_mask, scan.brain_mask, threshold,
+                                    voxel_volume_ml=VOXEL_VOLUME_ML)
+                records.append({"dataset": row.dataset, "subject": row.subject, "rule": rule,
+                                "threshold": threshold, **scans[number], **scores})
+    return pd.DataFrame(records)
+
+
+def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> dict[str, float]:
+    """What does not depend on a threshold; `healthy_l1` is the reconstruction error of lesion-free scans."""
+    healthy = not scan.lesion_mask.any()
+    return {
+        "auprc": average_precision(residual, scan.lesion_mask),
+        "healthy_l1": healthy_l1(scan.image, reconstruction, scan.brain_mask) if healthy else float("nan"),
+        "scan_score": scan_score(residual, scan.brain_mask),
+        "lesion_ml": float(scan.lesion_mask.sum() * VOXEL_VOLUME_ML),
+        "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
+    }
+
+
+def _rules(
+    dataset: str, quantiles: dict[str, float], lesion_val: dict[str, float], oracle: dict[str, float]
+) -> Iterator[tuple[str, float]]:
+    """Rules that exist for a data set: the ones that need lesions only where there are some."""
+    yield from quantiles.items()
+    if dataset in lesion_val:
+        yield LESION_VAL, lesion_val[dataset]
+    if dataset in oracle:
+        yield ORACLE, oracle[dataset]

@@ -1,0 +1,117 @@
+"""Turns the first seed of a benchmark into a shipped model: weights, facts for `detect`, model card, licences."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pddm_utils.benchmark.models import model_folder
+from pddm_utils.benchmark.tables import read_results
+from pddm_utils.data.sources import require_data_root
+from pddm_utils.diffusion.checkpoint import replace_folder
+from pddm_utils.diffusion.network import parameter_count
+from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.diffusion.training import read_training
+from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
+from pddm_utils.settings import TRAINED_METHODS, Settings
+from pddm_utils.weights import model_name, weights_root
+
+_TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
+_DATA = {
+    "simulated": "{train_subjects} **simulated** healthy {contrast} subjects (random warps of the MNI ICBM 152 tissue "
+                 "maps; not scans of people), {val_subjects} more for the validation loss and the thresholds",
+    "ixi": "{train_subjects} healthy IXI T1 subjects (the paper's fold 0, one 3 T scanner, resampled to 2 mm), "
+           "{val_subjects} more for the validation loss and the thresholds",
+}
+_LICENCES = {
+    "simulated": """The weights are MIT licensed like the project. The simulated subjects derive from the MNI ICBM 152
+non-linear 6th generation symmetric atlas as distributed with nilearn: Copyright (C) 1993-2004 Louis Collins,
+McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University. Permission to use, copy, modify,
+and distribute this software and its documentation for any purpose and without fee is hereby granted, provided that
+the above copyright notice appear in all copies. The authors and McGill University make no representations about the
+suitability of this software for any purpose. It is provided "as is" without express or implied warranty. The authors
+are not responsible for any data loss, equipment damage, property loss, or injury to subjects or patients resulting
+from the use or misuse of this software package.""",
+    "ixi": """Trained on the IXI data set (brain-development.org), Creative Commons Attribution-ShareAlike 3.0
+(https://creativecommons.org/licenses/by-sa/3.0/), in the downsampled copies and label maps of the NiChart project;
+these weights are shared under the same licence (CC BY-SA 3.0). All or portions of this licensed product (such portions
+are the "Software") have been obtained under license from the Section of Biomedical Image Analysis, Department of
+Radiology at the University of Pennsylvania and are subject to the terms and conditions in `LICENSE-SBIA.md`.""",
+}
+
+
+def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
+    """Copy the trained models of the first seed to `weights/`, each with its card.
+
+    Args:
+        settings: the profile that was run with training.
+        runs, results: folders of that run.
+
+    Returns:
+        The written folders.
+
+    Raises:
+        InputError: the benchmark has not finished.
+    """
+    scores, run = read_results(results)
+    seed, written = settings.seeds[0], []
+    for method in (name for name in settings.methods if name in TRAINED_METHODS):
+        rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
+        name, source = model_name(settings, method), model_folder(settings, method, seed, runs)
+        target = weights_root() / name
+        temporary = target.with_name(f".{name}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        facts = _facts(settings, method, rows)
+        _set_timestep(temporary / "model_index.json", facts["timestep"])
+        (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
+        if settings.cohort == "ixi":
+            shutil.copy(require_data_root() / "ixi-t1-2mm" / "LICENSE-SBIA.md", temporary)
+        replace_folder(temporary, target)
+        written.append(target)
+    return written
+
+
+def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+    thresholds = {rule: float(rows[rows.rule == rule].threshold.iloc[0]) for rule in HEALTHY_QUANTILES}
+    return {"cohort": settings.cohort, "contrast": settings.contrast, "method": method,
+            "timestep": int(rows.timestep.iloc[0]), "thresholds": thresholds}
+
+
+def _set_timestep(index: Path, timestep: int) -> None:
+    config = json.loads(index.read_text(encoding="utf-8"))
+    config["timestep"] = timestep
+    index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any]) -> str:
+    record, pipeline = read_training(source), load_pipeline(source)
+    box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
+    return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
+
+For research and teaching, not for diagnosis.
+
+| | |
+|---|---|
+| data | {_DATA[settings.cohort].format(**settings.to_dict())} |
+| network | diffusers `UNet2DModel`, size `{settings.network}`, {parameter_count(pipeline.unet):,} parameters, fp16 safetensors |
+| diffusion | T = 1000, `{settings.schedule}`, predicts x_0, {settings.noise} noise, {box} |
+| training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}, seed {record["seed"]} |
+| time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
+| validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
+| noise level | index {facts["timestep"]}, chosen on validation subjects |
+| threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
+| made with | `make benchmark PROFILE={settings.profile}`, then `python -m pddm_utils publish --profile {settings.profile}` |
+
+Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those
+above, and scans that are not skull-stripped.
+
+## Licence
+
+{_LICENCES[settings.cohort]}
+"""

@@ -1,0 +1,173 @@
+"""One scan in, a pseudo-healthy scan and an anomaly map out, in the scan's own space."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
+from pddm_utils.data.prepare import load_volume, prepare_scan, save_nifti, to_scan_space
+from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
+from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.weights import weights_folder
+
+DEFAULT_MODELS = {"T2": "simulated-t2-pddpm", "T1": "ixi-t1-pddpm"}
+NOTICE = "For research and teaching, not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What `detect` found.
+
+    Attributes:
+        reconstruction: pseudo-healthy scan x^ in [0, 1], on the scan's own grid.
+        anomaly_map: post-processed |x - x^|; NaN where nothing was assessed (outside the eroded brain).
+        anomaly_mask: 1 where the map exceeds the threshold, 0 where not, 255 where nothing was assessed.
+        scan: the prepared scan.
+        prepared_reconstruction, prepared_map, prepared_mask: the same in the prepared frame, `(D, H, W)`.
+        model: name of the model.
+        timestep: its noise level.
+        threshold: the healthy-quantile threshold (0.99).
+    """
+
+    reconstruction: nib.Nifti1Image
+    anomaly_map: nib.Nifti1Image
+    anomaly_mask: nib.Nifti1Image
+    scan: Scan
+    prepared_reconstruction: np.ndarray
+    prepared_map: np.ndarray
+    prepared_mask: np.ndarray
+    model: str
+    timestep: int
+    threshold: float
+
+    @property
+    def anomalous_ml(self) -> float:
+        """Volume above the threshold, in ml."""
+        return float(self.prepared_mask.sum() * VOXEL_VOLUME_ML)
+
+    def figure(self):
+        """Scan, reconstruction, anomaly map and mask at the slice with the largest anomaly (matplotlib figure)."""
+        from pddm_utils.show.figures import show_reconstruction  # matplotlib is slow to import and not always needed
+
+        return show_reconstruction(self.scan, self.prepared_reconstruction, self.prepared_map,
+                                   threshold=self.threshold)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the three images, `anomaly.png` and `report.json`; each file appears whole or not at all."""
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError("not writable")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot write there ({error}); choose another folder") from None
+        images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
+                  "anomaly_mask": self.anomaly_mask}
+        paths = [folder / f"{name}.nii.gz" for name in images] + [folder / "anomaly.png", folder / "report.json"]
+        for path, image in zip(paths, images.values()):
+            save_nifti(image, path)
+        partial = folder / f".anomaly.{os.getpid()}.png"
+        self.figure().savefig(partial, dpi=120, bbox_inches="tight")
+        os.replace(partial, paths[3])
+        report = {"model": self.model, "timestep": self.timestep, "threshold_rule": DEFAULT_RULE,
+                  "threshold": self.threshold, "anomalous_ml": round(self.anomalous_ml, 3), "notice": NOTICE}
+        partial = folder / f".report.{os.getpid()}.json"
+        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, paths[4])
+        return paths
+
+
+def detect(
+    scan: str | Path,
+    out: str | Path | None = None,
+    contrast: str | None = None,
+    brain_mask: str | Path | None = None,
+    model: str | None = None,
+) -> Detection:
+    """Find what differs from healthy anatomy in one scan. For research and teaching, not for diagnosis.
+
+    Args:
+        scan: NIfTI file; skull-stripped, or with a `brain_mask`.
+        out: folder for the results; nothing is written when left out.
+        contrast: `T1` or `T2`; read from the file name (`T1`, `T2` as a word in it) when left out.
+        brain_mask: NIfTI file on the scan's grid (voxels above 0 are brain), or `extract` (T1 with a skull).
+        model: a shipped model or a folder; chosen by contrast when left out.
+
+    Returns:
+        The detection, with images in the scan's own space.
+
+    Raises:
+        InputError: the scan, mask, contrast, model or output folder cannot be used.
+
+    Example:
+        >>> detect("patient_T2.nii.gz", out="patient").anomalous_ml  # doctest: +SKIP
+        23.4
+    """
+    contrast = contrast or contrast_of_name(Path(scan))
+    if contrast not in DEFAULT_MODELS:
+        raise InputError(f"{scan}: no model for contrast {contrast!r}; there are models for "
+                         f"{' and '.join(sorted(DEFAULT_MODELS))}")
+    pipeline, facts, name = _model(model or DEFAULT_MODELS[contrast])
+    if facts["contrast"] != contrast:
+        raise InputError(f"model {name} is for {facts['contrast']}, the scan is {contrast}; choose another model")
+    mask = "" if brain_mask is None else str(brain_mask)
+    mask = mask if mask in ("", EXTRACT_BRAIN) else str(Path(mask).resolve())
+    row = ManifestRow(Path(scan).name, str(Path(scan).resolve()), mask, "", "test", "detect", contrast)
+    prepared = prepare_scan(row)
+    reconstruction = pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, facts["timestep"])
+    residual = anomaly_map(prepared.image, reconstruction, prepared.brain_mask)
+    threshold = facts["thresholds"][DEFAULT_RULE]
+    found = drop_small_components(residual > threshold)
+    detection = Detection(*_scan_images(row, prepared, reconstruction, residual, found), prepared, reconstruction,
+                          residual, found, name, facts["timestep"], threshold)
+    if out is not None:
+        detection.save(out)
+    return detection
+
+
+def contrast_of_name(scan: Path) -> str:
+    """The contrast that a file name speaks of, such as `T2` for `sub-01_T2w.nii.gz`.
+
+    Raises:
+        InputError: the name holds none, or several.
+    """
+    words = {word.upper().removesuffix("W") for word in re.split(r"[^A-Za-z0-9]+", scan.name)}
+    found = [contrast for contrast in CONTRASTS if contrast in words]
+    if len(found) != 1:
+        raise InputError(f"{scan.name}: the name does not say one contrast; pass contrast='T1' or 'T2'")
+    return found[0]
+
+
+@lru_cache(maxsize=4)
+def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
+    folder = Path(name) if Path(name).is_dir() else weights_folder(name)
+    facts = folder / "detection.json"
+    if not facts.is_file():
+        raise InputError(f"{folder}: no detection.json with its noise level and thresholds; "
+                         "make it with: python -m pddm_utils publish")
+    return load_pipeline(folder), json.loads(facts.read_text(encoding="utf-8")), folder.name
+
+
+def _scan_images(
+    row: ManifestRow, prepared: Scan, reconstruction: np.ndarray, residual: np.ndarray, found: np.ndarray
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image, nib.Nifti1Image]:
+    """Reconstruction, map and mask on the scan's grid; not assessed is NaN in the map and 255 in the mask."""
+    reference = load_volume(row.image).image
+    pull = [to_scan_space(volume, prepared.affine, reference)
+            for volume in (reconstruction, residual, found, erode_in_plane(prepared.brain_mask))]
+    reconstructed, values, mask, assessed = pull
+    inside = np.asarray(assessed.dataobj) > 0
+    values = nib.Nifti1Image(np.where(inside, values.get_fdata(), np.nan).astype(np.float32), values.affine, values.header)
+    labels = np.where(inside, np.asarray(mask.dataobj), 255).astype(np.uint8)
+    return reconstructed, values, nib.Nifti1Image(labels, mask.affine, mask.header)

@@ -1,0 +1,399 @@
+"""Figures: pure functions from arrays to matplotlib figures.
+
+Slices are drawn the radiological way: patient right on the left of the picture, anterior up, true to scale in
+millimetres. Every figure has a white ground of its own, so it reads on light and on dark pages. Figures are
+closed in pyplot: a notebook shows one where a cell ends with it, and once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike
+
+from pddm_utils.data.scan import Scan
+from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.metrics import PrecisionRecall
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
+
+METHOD_COLOURS = {"intensity": "#7F7F7F", "ddpm": "#E69F00", "pddpm": "#0072B2"}
+METHOD_LABELS = {"intensity": "Intensity threshold", "ddpm": "DDPM (whole image)", "pddpm": "pDDPM (patched)"}
+LESION_COLOUR = "#D55E00"
+FOUND_COLOUR = "#56B4E9"
+RESIDUAL_COLOURS = "magma"
+RESIDUAL_LABEL = r"$|x - \hat{x}|$ (scaled intensity)"
+MAP_LABEL = "anomaly map (scaled intensity)"
+
+_INK = "#222222"
+_HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
+_STYLE = {
+    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 110,
+    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": "#666666", "xtick.color": _INK,
+    "ytick.color": _INK, "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False,
+}
+
+
+def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the project's style and take the figure out of pyplot's hands."""
+
+    @functools.wraps(draw)
+    def styled(*args: Any, **kwargs: Any) -> Figure:
+        open_before = plt.get_fignums()
+        with plt.rc_context(_STYLE):
+            try:
+                return draw(*args, **kwargs)
+            finally:
+                for number in set(plt.get_fignums()) - set(open_before):
+                    plt.close(number)
+
+    return styled
+
+
+def method_label(name: str) -> str:
+    """Name of a method as it appears in figures; an unknown method keeps its own."""
+    return METHOD_LABELS.get(name, name)
+
+
+def method_colour(name: str) -> str:
+    """Colour of a method, the same everywhere; unknown methods are dark grey."""
+    return METHOD_COLOURS.get(name, "#444444")
+
+
+def radiological(planes: np.ndarray) -> np.ndarray:
+    """Axial slices `(..., H, W)` of a `Scan` as they are displayed: anterior up, patient right on the left.
+
+    Example:
+        >>> radiological(np.array([[1, 2], [3, 4]])).tolist()
+        [[4, 3], [2, 1]]
+    """
+    return planes[..., ::-1, ::-1]
+
+
+def telling_slice(scan: Scan) -> int:
+    """The slice with most lesion; in a healthy scan the one with most brain."""
+    mask = scan.lesion_mask if scan.lesion_mask.any() else scan.brain_mask
+    return int(np.count_nonzero(mask, axis=(1, 2)).argmax())
+
+
+def slice_height_mm(scan: Scan, index: int) -> int:
+    """z of the middle of a slice, in RAS millimetres."""
+    _, height, width = scan.image.shape
+    return round(float(scan.affine[2] @ (width / 2, height / 2, index, 1)))
+
+
+def slice_name(scan: Scan, index: int) -> str:
+    """Such as `slice 30, z = -3 mm`."""
+    return f"slice {index}, z = {slice_height_mm(scan, index)} mm"
+
+
+def _check(scan: Scan, index: int | None = None, **volumes: np.ndarray | None) -> int:
+    """The slice to show, after checking that volumes belong to the scan."""
+    for name, volume in volumes.items():
+        if volume is not None and volume.shape != scan.image.shape:
+            raise InputError(f"{name}: shape {volume.shape}; the scan {scan.subject} has {scan.image.shape}")
+    index = telling_slice(scan) if index is None else index
+    if not 0 <= index < len(scan.image):
+        raise InputError(f"slice {index}: the scan {scan.subject} has slices 0 to {len(scan.image) - 1}")
+    return index
+
+
+def _aspect(scan: Scan) -> float:
+    """Height of a voxel over its width, in millimetres."""
+    size = np.linalg.norm(scan.affine[:3, :3], axis=0)
+    return float(size[1] / size[0])
+
+
+def _panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, **options: Any):
+    """One slice on axes without ticks, R and L marked; gray in [0, 1] unless options say otherwise."""
+    options = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"} | options
+    shown = axes.imshow(radiological(plane), aspect=aspect, **options)
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.spines[:].set_visible(False)
+    for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):
+        axes.text(x, 0.03, mark, transform=axes.transAxes, ha=side, va="bottom", color="white", fontsize=8,
+                  path_effects=[withStroke(linewidth=2, foreground="black")])
+    return shown
+
+
+def _outline(axes: Axes, mask: np.ndarray) -> None:
+    """The border of a lesion: a line in the lesion's colour with a light halo; nothing for an empty mask."""
+    if mask.any():
+        inside = radiological(mask).astype(float)
+        axes.contour(inside, levels=[0.5], colors=LESION_COLOUR, linewidths=1.4).set_path_effects(_HALO)
+
+
+def _bar(figure: Figure, shown: Any, axes: Any, label: str) -> None:
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _limit(*planes: np.ndarray) -> float:
+    """End of a colour scale: the largest of the planes' 99.5th percentiles, at least 0.05."""
+    return max(0.05, *(float(np.percentile(plane, 99.5)) for plane in planes))
+
+
+@_figure
+def show_slices(
+    scan: Scan,
+    slice_indices: Sequence[int] | None = None,
+    num_slices: int = 8,
+    outline: bool = True,
+    columns: int = 4,
+) -> Figure:
+    """A montage of axial slices.
+
+    Args:
+        scan: a prepared scan.
+        slice_indices: which slices; evenly spaced ones when left out.
+        num_slices: how many evenly spaced ones.
+        outline: draw the border of the lesion mask.
+        columns: panels in a row.
+
+    Raises:
+        InputError: no such slice.
+    """
+    if slice_indices is None:
+        count = min(num_slices, len(scan.image))
+        slice_indices = np.linspace(0, len(scan.image) - 1, count + 2).round().astype(int)[1:-1].tolist()
+    for index in slice_indices:
+        _check(scan, index)
+    columns = min(columns, len(slice_indices))
+    rows = -(-len(slice_indices) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.1 * rows), squeeze=False,
+                                layout="constrained")
+    for axes in grid.flat[len(slice_indices):]:
+        axes.set_visible(False)
+    for axes, index in zip(grid.flat, slice_indices, strict=False):
+        _panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
+        if outline:
+            _outline(axes, scan.lesion_mask[index])
+    figure.suptitle(f"{scan.dataset}, {scan.subject}", fontsize=9)
+    return figure
+
+
+@_figure
+def show_reconstruction(
+    scan: Scan,
+    reconstruction: np.ndarray,
+    anomaly_map: np.ndarray,
+    slice_index: int | None = None,
+    threshold: float | None = None,
+) -> Figure:
+    """Original, reconstruction, anomaly map, and what lies above the threshold against the lesion.
+
+    Args:
+        scan: a prepared scan.
+        reconstruction: `(D, H, W)` in [0, 1].
+        anomaly_map: `(D, H, W)`, at least 0, in units of scaled intensity.
+        slice_index: the slice with most lesion (or brain) when left out.
+        threshold: voxels with a larger map value are marked; none when left out.
+
+    Raises:
+        InputError: volumes of another shape than the scan, or no such slice.
+    """
+    index = _check(scan, slice_index, reconstruction=reconstruction, anomaly_map=anomaly_map)
+    figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.9), layout="constrained")
+    aspect, lesion = _aspect(scan), scan.lesion_mask[index]
+    _panel(axes[0], scan.image[index], r"scan $x$", aspect)
+    _panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
+    shown = _panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
+                   vmax=_limit(anomaly_map))
+    _bar(figure, shown, axes[2], MAP_LABEL)
+    _panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
+    keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
+    if threshold is not None:
+        found = np.where(anomaly_map[index] > threshold, 1.0, np.nan)
+        axes[3].imshow(radiological(found), cmap=ListedColormap([FOUND_COLOUR]), alpha=0.6, aspect=aspect,
+                       interpolation="nearest")
+        keys.append(Patch(facecolor=FOUND_COLOUR, alpha=0.7, label="found"))
+    _outline(axes[3], lesion)
+    if keys:
+        axes[3].legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=8)
+    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
+    return figure
+
+
+@_figure
+def compare_methods(
+    scan: Scan,
+    reconstructions: Mapping[str, np.ndarray],
+    maps: Mapping[str, np.ndarray] | None = None,
+    slice_index: int | None = None,
+) -> Figure:
+    """One row per method: scan, reconstruction, residual and, where given, anomaly map, on one colour scale.
+
+    Args:
+        scan: a prepared scan.
+        reconstructions: `(D, H, W)` in [0, 1] by method name.
+        maps: anomaly maps `(D, H, W)` of the same methods.
+        slice_index: the slice with most lesion (or brain) when left out.
+
+    Raises:
+        InputError: no method, other shapes than the scan's, a method without a map, or no such slice.
+    """
+    if not reconstructions or (maps is not None and set(maps) != set(reconstructions)):
+        raise InputError("compare_methods: pass reconstructions, and maps of the same methods or none")
+    index = _check(scan, slice_index, **reconstructions)
+    _check(scan, index, **(maps or {}))
+    aspect, brain = _aspect(scan), scan.brain_mask[index]
+    residuals = {name: np.abs(scan.image[index] - x[index]) * brain for name, x in reconstructions.items()}
+    limit = _limit(*residuals.values())
+    columns = 3 + (maps is not None)
+    size = (2.3 * columns + 0.6, 2.4 * len(residuals) + 0.3)
+    figure, grid = plt.subplots(len(residuals), columns, figsize=size, squeeze=False, layout="constrained")
+    for row, (axes, name) in enumerate(zip(grid, residuals, strict=True)):
+        top = ("scan $x$", r"reconstruction $\hat{x}$", r"residual $|x - \hat{x}|$", "anomaly map")
+        titles = top if row == 0 else ("",) * 4
+        _panel(axes[0], scan.image[index], titles[0], aspect)
+        _outline(axes[0], scan.lesion_mask[index])
+        _panel(axes[1], reconstructions[name][index], titles[1], aspect)
+        planes = [residuals[name]] + ([maps[name][index]] if maps is not None else [])
+        for place, plane in enumerate(planes, start=2):
+            shown = _panel(axes[place], plane, titles[place], aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
+        axes[0].set_ylabel(method_label(name), color=_INK, fontsize=9, labelpad=8)
+        axes[0].spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
+    _bar(figure, shown, grid, RESIDUAL_LABEL)
+    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
+    return figure
+
+
+@_figure
+def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
+    """The boxes of a grid over one slice, numbered in the grid's order.
+
+    Args:
+        grid: boxes of an image of this size.
+        image: `(H, W)` in [0, 1], rows from posterior to anterior as in a `Scan`.
+
+    Raises:
+        InputError: an image of another size than the grid's.
+    """
+    if image.shape != tuple(grid.image_size):
+        raise InputError(f"image: shape {image.shape}; the grid is for {tuple(grid.image_size)}")
+    figure, axes = plt.subplots(figsize=(3.2, 3.3), layout="constrained")
+    _panel(axes, image)
+    height, width = image.shape
+    for number, (top, left, rows, columns) in enumerate(grid.boxes.tolist()):
+        corner = (width - left - columns - 0.5, height - top - rows - 0.5)
+        axes.add_patch(Rectangle(corner, columns, rows, fill=False, lw=1.6, edgecolor=METHOD_COLOURS["ddpm"],
+                                 path_effects=[withStroke(linewidth=3, foreground="black", alpha=0.5)]))
+        if len(grid) <= 25:
+            axes.text(corner[0] + columns / 2, corner[1] + rows / 2, str(number), color="white", ha="center",
+                      va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
+    sides = f"{grid.box_size[0]} x {grid.box_size[1]}"
+    axes.set_title(f"{len(grid)} boxes of {sides} px, stride {grid.stride[0]} px")
+    return figure
+
+
+@_figure
+def plot_paired(
+    scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None
+) -> Figure:
+    """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
+
+    Args:
+        scores: `(scans,)` by method name, the same scans in the same order, seeds averaged; NaN is left out.
+        metric: name of the vertical axis.
+        clusters: `(scans,)` subject of each scan; None: each is a subject of its own.
+
+    Returns:
+        The figure; with two methods its title gives the mean paired difference, and its 95 % interval from
+        5 subjects on.
+
+    Raises:
+        InputError: no method, or methods with different numbers of scans.
+    """
+    values = {name: np.asarray(column, dtype=float) for name, column in scores.items()}
+    if not values or len({column.shape for column in values.values()}) != 1:
+        raise InputError("plot_paired: pass one score per scan for each method, the same scans for all")
+    figure, axes = plt.subplots(figsize=(1.7 * len(values) + 1.2, 3.4), layout="constrained")
+    names = list(values)
+    axes.plot(range(len(names)), np.stack(list(values.values())), color="#999999", lw=0.6, alpha=0.7)
+    for place, name in enumerate(names):
+        colour, column = method_colour(name), values[name]
+        axes.scatter(np.full(column.shape, place), column, s=18, color=colour, alpha=0.7, lw=0, zorder=2)
+        mean = bootstrap_interval(column, clusters)
+        axes.plot([place + 0.16], [mean.mean], "D", color=_INK, ms=5, zorder=3)
+        axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=_INK, lw=1.8, zorder=3)
+    axes.set(xticks=range(len(names)), xticklabels=[method_label(name) for name in names], ylabel=metric,
+             xlim=(-0.4, len(names) - 0.6), ylim=(min(0.0, axes.get_ylim()[0]), None))
+    title = "diamond: mean, bar: 95 % interval over subjects"
+    if len(names) == 2:
+        difference = paired_difference(values[names[1]], values[names[0]], clusters)
+        title = f"{names[1]} minus {names[0]}: {difference.mean:+.3f}"
+        if difference.n >= MIN_SUBJECTS:
+            title += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+        title += f", n = {difference.n}"
+    axes.set_title(title)
+    return figure
+
+
+def _mean_curve(curves: Sequence[PrecisionRecall], recall: np.ndarray) -> np.ndarray:
+    """Precision at each recall, averaged over scans: that of the first point which reaches the recall."""
+    first = [np.searchsorted(c.recall, recall).clip(max=len(c.recall) - 1) for c in curves]
+    return np.mean([c.precision[index] for c, index in zip(curves, first, strict=True)], axis=0)
+
+
+@_figure
+def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title: str = "") -> Figure:
+    """Precision-recall curves: one thin line per scan, one thick line per method, the mean at equal recall.
+
+    Args:
+        curves: one curve per scan by method name; curves of lesion-free scans (empty) are left out.
+        title: shown above.
+
+    Raises:
+        InputError: no method has a curve to draw.
+    """
+    kept = {name: [c for c in scans if len(c.recall)] for name, scans in curves.items()}
+    if not any(kept.values()):
+        raise InputError("precision_recall_plot: no curve to draw; pass curves of scans with a lesion")
+    figure, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
+    recall = np.linspace(0.005, 1, 200)
+    for name, scans in kept.items():
+        for curve in scans:
+            axes.step(curve.recall, curve.precision, where="pre", c=method_colour(name), lw=0.5, alpha=0.3)
+        if scans:
+            axes.plot(recall, _mean_curve(scans, recall), color=method_colour(name), lw=2.2,
+                      label=f"{method_label(name)}, mean of {len(scans)}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
+    axes.legend(loc="upper right", fontsize=8)
+    return figure
+
+
+@_figure
+def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Loss against optimiser steps, in training and on the fixed validation draws.
+
+    Args:
+        records: contents of `training.json` by method name (see `read_training`).
+
+    Raises:
+        InputError: a record without a loss history.
+    """
+    figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
+    for name, record in records.items():
+        history = record.get("history")
+        if not history:
+            raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
+        steps = [entry["step"] for entry in history]
+        axes.plot(steps, [entry["loss"] for entry in history], color=method_colour(name), lw=1, alpha=0.5,
+                  ls="--", label=f"{method_label(name)}, one training batch")
+        axes.plot(steps, [entry["validation_loss"] for entry in history], color=method_colour(name), lw=2,
+                  marker="o", ms=3, label=f"{method_label(name)}, validation")
+    axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
+    axes.legend(fontsize=8)
+    return figure
