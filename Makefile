@@ -46,7 +46,7 @@ test-full: env  ## all tests, the slow ones included
 
 benchmark: PROFILE ?= laptop
 benchmark: WEIGHTS ?= train
-benchmark: env  ## train and compare all methods (PROFILE=smoke, laptop, paper or real; WEIGHTS=train or shipped)
+benchmark: env  ## train and compare all methods (PROFILE=smoke, demo, laptop or real; WEIGHTS=train or shipped)
 	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights $(WEIGHTS)
 
 bench: env  ## the speed and memory figures, from one run

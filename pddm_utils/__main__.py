@@ -34,7 +34,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.tables import headline_markdown
 
     settings = _settings(arguments)
-    results = Path(arguments.results or Path(arguments.runs) / "results" / settings.profile)
+    results = Path(arguments.results or Path("results") / settings.profile)
     scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
                                      arguments.jobs))
     print(headline_markdown(scores))
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     benchmark = commands.add_parser("benchmark", parents=[shared], help="train what is missing, score every method")
     benchmark.add_argument("--weights", choices=("train", "shipped"), default="train")
     benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
-    benchmark.add_argument("--results", help="folder for the tables; RUNS/results/PROFILE when left out")
+    benchmark.add_argument("--results", help="folder for the tables; results/PROFILE when left out")
     benchmark.set_defaults(run=_benchmark)
 
     publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")

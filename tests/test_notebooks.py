@@ -1,29 +1,145 @@
-"""Every notebook runs from top to bottom with the `smoke` profile, in time."""
+"""Every notebook runs from top to bottom with the `smoke` profile, in time, and is saved as a reader needs it."""
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
 import pytest
-from book import notebook_paths, run_notebook
 
-SECONDS = 60
+from book_build import ROOT, TIMEOUT_S, notebook_paths, run_notebook
+
+CPU_SECONDS = 60
+PARTS = ("## Where it fails", "## Exercises", "## Summary", "**Next:**")
 
 pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("book")]
+each_notebook = pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
-def test_notebook_takes_a_profile(path: Path) -> None:
-    assert "profile" in papermill.inspect_notebook(str(path))
+def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:
+    """Code cells with a tag."""
+    return [c for c in notebook.cells if c.cell_type == "code" and tag in c.metadata.get("tags", [])]
 
 
-@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
-def test_notebook_runs_in_time(path: Path) -> None:
+def check_parameters(path: Path, parameters: Mapping[str, Any]) -> None:
+    """Refuse names that the notebook does not have: papermill only warns of them.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    known = papermill.inspect_notebook(str(path))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(f"{path.name} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+
+
+def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> nbformat.NotebookNode:
+    """Run a notebook where it lies and write the executed copy to `output`."""
+    check_parameters(path, parameters)
+    return papermill.execute_notebook(
+        str(path), str(output), parameters=dict(parameters), kernel_name="python3", cwd=str(path.parent),
+        execution_timeout=TIMEOUT_S, progress_bar=False, log_output=False)
+
+
+def tree() -> dict[Path, int]:
+    """Every file that a notebook must leave alone, with its time of change."""
+    folders = [ROOT / name for name in ("notebooks", "book", "results", "weights", "pddm_utils/profiles")]
+    files = [*ROOT.glob("*"), *(path for folder in folders for path in folder.rglob("*"))]
+    return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
+
+
+def test_all_notebooks_are_in_the_book() -> None:
+    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == sorted(notebook_paths())
+
+
+@each_notebook
+def test_notebook_is_saved_clean(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@each_notebook
+def test_notebook_has_the_parts_of_a_chapter(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert [part for part in PARTS if part not in text] == []
+    assert "**Question.**" in notebook.cells[0].source
+    assert "simulated" in text
+    assert len(tagged(notebook, "parameters")) == 1
+    assert len(tagged(notebook, "hide-cell")) >= 3, "three exercises with hidden solutions"
+    check_parameters(path, {"profile": "smoke"})
+
+
+def setup_cell(path: Path) -> str:
+    """The cell that installs the package where it is missing: the first code cell."""
+    return next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+
+
+def test_set_up_cell_is_the_same_everywhere() -> None:
+    assert len({setup_cell(path) for path in notebook_paths()}) == 1
+
+
+def test_set_up_cell_asks_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pddm_utils", None)  # importing it fails, as where it is not installed
+    monkeypatch.delenv("PDDM_REPOSITORY", raising=False)
+    with pytest.raises(RuntimeError, match="PDDM_REPOSITORY"):
+        exec(setup_cell(notebook_paths()[0]), {})
+
+
+def test_set_up_cell_installs_package_and_models(tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    # Of the project alone, into a folder of its own, with the build tools that are here: no network.
+    pip = {"PIP_TARGET": str(target), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
+    code = "import sys\nsys.modules['pddm_utils'] = None\n" + setup_cell(notebook_paths()[0])
+    environment = os.environ | pip | {"PDDM_REPOSITORY": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True,
+                          text=True, check=False, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr
+    found = "import pddm_utils.weights as w; print(w.weights_folder('simulated-t2-pddpm'))"
+    printed = subprocess.run([sys.executable, "-c", found], env=os.environ | {"PYTHONPATH": str(target)},
+                             cwd=tmp_path, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    assert Path(printed.stdout.strip()).is_relative_to(target)
+
+
+@each_notebook
+def test_notebook_runs(path: Path) -> None:
+    before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
     executed = nbformat.read(run_notebook(path), as_version=4)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert executed.metadata.papermill.exception is None
-    assert executed.metadata.papermill.duration < SECONDS
+    seconds = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+    assert seconds < CPU_SECONDS, f"{seconds:.0f} CPU seconds"
+    assert tree() == before, "a notebook writes below runs/ only"
+    solutions = tagged(executed, "hide-cell")
+    assert all(cell.execution_count and cell.outputs for cell in solutions), "every solution runs and shows something"
+    streams = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert [output.text for output in streams if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+def test_a_mistyped_parameter_is_refused(tmp_path: Path) -> None:
+    path = notebook_paths()[0]
+    with pytest.raises(ValueError, match="has no parameter profil; it has profile"):
+        execute(path, tmp_path / "out.ipynb", {"profil": "smoke"})
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("profile", "smoky"), ("weights", "shiped")])
+def test_a_mistyped_value_is_refused(name: str, value: str, tmp_path: Path) -> None:
+    path = next(path for path in notebook_paths() if path.stem == "05_benchmark")
+    with pytest.raises(papermill.PapermillExecutionError, match=f"InputError.*{value}"):
+        execute(path, tmp_path / "out.ipynb", {"profile": "smoke", "runs": str(tmp_path), name: value})
 
 
 def test_a_failing_cell_is_an_error(tmp_path: Path) -> None:

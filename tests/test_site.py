@@ -1,4 +1,4 @@
-"""The built site in a real browser: no network, no errors, links that lead somewhere, light, dark and phone."""
+"""The built site in a real browser: no network, no errors, no dead links; light, dark and phone."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from book import ROOT, built_site, toc_pages
-from browser import open_browser
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, Page
+
+from book_build import ROOT, built_site, toc_pages
+from browser import open_browser
 
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 LOOKS = {
@@ -72,7 +73,8 @@ def watch(page: Page, address: str) -> list[str]:
     page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
     page.on("requestfailed", lambda request: troubles.append(f"failed: {request.url}"))
     page.on("response", lambda r: troubles.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
-    page.on("console", lambda m: troubles.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+    bad = ("error", "warning")
+    page.on("console", lambda m: troubles.append(f"console: {m.text}") if m.type in bad else None)
     return troubles
 
 
@@ -130,8 +132,10 @@ def dead_links(path: Path, site: Path) -> list[str]:
         if parts.scheme or parts.netloc or not link:
             continue
         target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-        inside = target.is_relative_to(site) and target.is_file()
-        if not inside or (parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in anchors(target)):
+        there = target.is_relative_to(site) and target.is_file()
+        if there and parts.fragment and target.suffix == ".html":
+            there = unquote(parts.fragment) in anchors(target)
+        if not there:
             dead.append(link)
     return dead
 

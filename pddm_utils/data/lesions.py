@@ -41,6 +41,7 @@ class MsRanges:
     radius: tuple[float, float] = (2.0, 6.0)
     elongation: tuple[float, float] = (1.0, 1.8)  # long axis / short axes
     periventricular_share: float = 0.7
+    periventricular_reach: float = 3.0  # mm at which the density of those beside the ventricles falls to 1/e
     edge: float = 1.5
 
 
@@ -303,7 +304,7 @@ def _ms_layers(
         raise ValueError("the brain has no white matter to hold lesions")
     distance = _ventricle_distance(brain_mask, tissues)
     at = distance[tuple(candidates.T)] * VOXEL_SIZE_MM
-    beside = np.exp(-at / 5.0) + 1e-6
+    beside = np.exp(-at / MS.periventricular_reach) + 1e-6
     outward = np.stack(np.gradient(ndimage.gaussian_filter(distance, 2)))
     white = ndimage.gaussian_filter(tissues.white, 0.5)
     alpha = np.zeros(brain_mask.shape, dtype=np.float32)

@@ -93,9 +93,7 @@ def _corners(points: torch.Tensor, octave: int) -> tuple[torch.Tensor, torch.Ten
     position = points @ torch.linalg.inv(_EDGES) + octave * torch.tensor([0.618, 0.414], dtype=torch.float64)
     origin = position.floor()
     inside = position - origin
-    first = (
-        inside[:, :1] > inside[:, 1:]
-    ).double()  # the cell is two triangles; this tells the middle corner
+    first = (inside[:, :1] > inside[:, 1:]).double()  # which of the cell's two triangles: its middle corner
     middle = torch.cat([first, 1 - first], dim=1)
     steps = torch.stack([torch.zeros_like(middle), middle, torch.ones_like(middle)], dim=1)
     distance = (inside[:, None] - steps) @ _EDGES
@@ -139,8 +137,9 @@ def _linear_map(
 def _reach(wavelength: float) -> tuple[torch.Tensor, tuple[int, int]]:
     """The cell over which a sample's place is drawn: one of the coarsest octave's lattice, or a larger one.
 
-    The cell is the rectangle on one edge of the lattice; rows of it tile the plane like bricks. Doubling a lattice
-    gives a cell that is a whole number of the old ones, so a place uniform over it is uniform for every octave.
+    The cell is the rectangle on one edge of the lattice; rows of it tile the plane like bricks. Doubling a
+    lattice gives a cell that is a whole number of the old ones, so a place uniform over it is uniform for all
+    octaves.
 
     Returns:
         The two edges of the cell, float64 (2, 2) rows, pixels; and the height and width of its bounding box.

@@ -2,40 +2,49 @@
 // a kernel. Slices come in display orientation; levels 0-255 stand for 0-1, in anomaly maps for 0-`limit`.
 
 const LEVELS = 255;
-const DARK = "--ink: #e6e8eb; --soft: #a9b1ba; --ground: #15191f; --line: #3c444d; --accent: #7db8ee; color-scheme: dark;";
+const DARK = `--ink: #e6e8eb; --soft: #a9b1ba; --ground: #15191f; --line: #3c444d; --accent: #7db8ee;
+  color-scheme: dark;`;
 const STYLE = `
 .pddm-comparison { --ink: #1f2328; --soft: #57606a; --ground: #ffffff; --line: #d0d7de; --accent: #1f6fb8;
   color-scheme: light; container-type: inline-size; box-sizing: border-box; padding: 0.75rem; color: var(--ink);
-  background: var(--ground); border: 1px solid var(--line); border-radius: 6px; font: 0.875rem/1.4 system-ui, sans-serif; }
+  background: var(--ground); border: 1px solid var(--line); border-radius: 6px;
+  font: 0.875rem/1.4 system-ui, sans-serif; }
 @media (prefers-color-scheme: dark) {
   html:not([data-theme="light"]):not(:has(body[data-jp-theme-light="true"])) .pddm-comparison { ${DARK} } }
 html[data-theme="dark"] .pddm-comparison, body[data-jp-theme-light="false"] .pddm-comparison { ${DARK} }
 .bd-content div.cell_output .text_html:has(> .pddm-comparison) { background: none !important; padding: 0 !important; }
 .pddm-comparison * { box-sizing: border-box; }
-.pddm-comparison p, .pddm-comparison figure, .pddm-comparison fieldset { margin: 0; padding: 0; border: 0; min-width: 0; }
-.pddm-comparison .top { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 0.25rem 1.5rem; }
+.pddm-comparison :is(p, figure, fieldset) { margin: 0; padding: 0; border: 0; min-width: 0; }
+.pddm-comparison .top { display: grid; gap: 0.25rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
 .pddm-comparison .title { font-weight: 600; margin-bottom: 0.4rem; }
 .pddm-comparison .soft { color: var(--soft); }
 .pddm-comparison .slider { display: grid; grid-template-columns: 1fr auto; column-gap: 0.75rem; }
-.pddm-comparison .slider input { grid-column: 1 / -1; width: 100%; min-height: 1.9rem; margin: 0; accent-color: var(--accent); }
+.pddm-comparison .slider input { grid-column: 1 / -1; width: 100%; min-height: 1.9rem; margin: 0; }
+.pddm-comparison input { accent-color: var(--accent); }
+.pddm-comparison sub { font-size: 0.75em; }
 .pddm-comparison output { font-variant-numeric: tabular-nums; }
 .pddm-comparison .choices { display: flex; flex-wrap: wrap; gap: 0 1.1rem; margin: 0.25rem 0 0.75rem; }
-.pddm-comparison .choices label { display: inline-flex; gap: 0.4rem; align-items: center; min-height: 1.9rem; cursor: pointer; }
-.pddm-comparison .choices input { accent-color: var(--accent); width: 1.05rem; height: 1.05rem; margin: 0; }
+.pddm-comparison .choices label { display: inline-flex; gap: 0.4rem; align-items: center; min-height: 1.9rem; }
+.pddm-comparison .choices input { width: 1.05rem; height: 1.05rem; margin: 0; }
 .pddm-comparison .board { display: grid; grid-template-columns: 1fr; gap: 1rem; }
 .pddm-comparison .panels { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; }
 .pddm-comparison .scan .panels { grid-template-columns: repeat(2, minmax(0, 1fr)); }
 .pddm-comparison .method { border-left: 5px solid var(--method); padding-left: 0.6rem; }
-.pddm-comparison .head { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; margin-bottom: 0.3rem; }
+.pddm-comparison .head { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem;
+  margin-bottom: 0.3rem; }
 .pddm-comparison .head b { font-weight: 600; }
 .pddm-comparison .picture { position: relative; background: #000; line-height: 0; }
 .pddm-comparison .picture canvas { width: 100%; height: auto; image-rendering: pixelated; }
 .pddm-comparison .picture svg { position: absolute; inset: 0; width: 100%; height: 100%; fill: none; }
-.pddm-comparison .picture span { position: absolute; bottom: 0.15rem; color: #fff; font-size: 0.7rem; line-height: 1.2; }
-.pddm-comparison figcaption { font-size: 0.8rem; line-height: 1.3; margin: 0.2rem 0 0; color: var(--soft); text-align: left; }
+.pddm-comparison .picture span { position: absolute; bottom: 0.15rem; color: #fff; font-size: 0.7rem;
+  line-height: 1.2; }
+.pddm-comparison figcaption { font-size: 0.8rem; line-height: 1.3; margin: 0.2rem 0 0; color: var(--soft);
+  text-align: left; }
 .pddm-comparison .scale { margin-top: 0.5rem; }
-.pddm-comparison .bar { display: block; width: calc(100% - 16px); height: 0.6rem; margin: 0.2rem 8px 0; }
-.pddm-comparison .ends { display: flex; justify-content: space-between; font-size: 0.75rem; color: var(--soft); }
+.pddm-comparison .bar { grid-column: 1 / -1; width: calc(100% - 16px); height: 0.6rem; margin: 0.3rem 8px 0; }
+.pddm-comparison .ends { display: flex; justify-content: space-between; gap: 0.5rem; font-size: 0.75rem;
+  color: var(--soft); }
 @container (min-width: 34rem) {
   .pddm-comparison .board { grid-template-columns: minmax(0, 1fr) minmax(0, 3.25fr); }
   .pddm-comparison .scan { grid-row: span 2; }
@@ -60,12 +69,12 @@ function make(tag, attributes = {}, ...children) {
 let made = 0;
 const fresh = () => `pddm-${(made += 1)}-${Math.random().toString(36).slice(2)}`;
 
-function slider(text, last, value, name) {
+function slider(label, last, value, name) {
   const id = fresh();
   const input = make("input", { type: "range", id, min: 0, max: last, step: 1, value, "data-control": name });
   input.disabled = last === 0;
   const shown = make("output", { for: id });
-  const node = make("div", { class: "slider" }, make("label", { for: id }, text), shown, input);
+  const node = make("div", { class: "slider" }, make("label", { for: id }, ...label), shown, input);
   const say = (words) => {
     shown.textContent = words;
     input.setAttribute("aria-valuetext", words);
@@ -163,22 +172,25 @@ function colourBar(palette) {
 }
 
 function methodBoard(method, data, size) {
-  const panels = ["reconstruction", "residual", "found"].map((name) => panel(`${method.name}-${name}`, name, size));
+  const captions = { reconstruction: "reconstruction x̂", residual: "", found: "above the threshold" };
+  const panels = Object.entries(captions).map(([name, text]) => panel(`${method.name}-${name}`, text, size));
   const dice = make("span", { role: "status", "aria-live": "polite", "data-dice": method.name });
-  const threshold = slider("threshold", LEVELS, method.threshold, `${method.name}-threshold`);
+  const threshold = slider(["threshold"], LEVELS, method.threshold, `${method.name}-threshold`);
   threshold.input.setAttribute("aria-label", `threshold, ${method.label}`);
+  threshold.input.before(colourBar(data.palette));
   const ends = make("div", { class: "ends", "aria-hidden": "true" },
     make("span", {}, "0"), make("span", {}, "|x − x̂| (scaled intensity)"), make("span", {}, data.limit.toFixed(2)));
   const node = make("section", { class: "method", "aria-label": method.label, style: `--method: ${method.colour}` },
     make("div", { class: "head" }, make("b", {}, method.label), dice),
     make("div", { class: "panels" }, ...panels.map((one) => one.node)),
-    make("div", { class: "scale" }, colourBar(data.palette), ends, threshold.node));
+    make("div", { class: "scale" }, threshold.node, ends));
   return { node, panels, dice, threshold };
 }
 
 function controls(data) {
-  const slice = slider("slice", data.slices.length - 1, data.start[0], "slice");
-  const timestep = slider("noise level t_test", data.timesteps.length - 1, data.start[1], "timestep");
+  const slice = slider(["slice"], data.slices.length - 1, data.start[0], "slice");
+  const noise = ["noise level t", make("sub", {}, "test")];
+  const timestep = slider(noise, data.timesteps.length - 1, data.start[1], "timestep");
   const group = fresh();
   const map = choice("radio", "anomaly map (eroded, 3-D median)", "map", true, group);
   const residual = choice("radio", "residual |x − x̂|", "residual", false, group);

@@ -50,13 +50,15 @@ def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(draw)
     def styled(*args: Any, **kwargs: Any) -> Figure:
-        open_before = plt.get_fignums()
-        with plt.rc_context(_STYLE):
-            try:
-                return draw(*args, **kwargs)
-            finally:
-                for number in set(plt.get_fignums()) - set(open_before):
-                    plt.close(number)
+        # Not rc_context: it would also undo what a notebook's back end sets when its first figure is made.
+        open_before, style_before = plt.get_fignums(), {name: plt.rcParams[name] for name in _STYLE}
+        plt.rcParams.update(_STYLE)
+        try:
+            return draw(*args, **kwargs)
+        finally:
+            plt.rcParams.update(style_before)
+            for number in set(plt.get_fignums()) - set(open_before):
+                plt.close(number)
 
     return styled
 
@@ -198,13 +200,18 @@ def show_reconstruction(
         scan: a prepared scan.
         reconstruction: `(D, H, W)` in [0, 1].
         anomaly_map: `(D, H, W)`, at least 0, in units of scaled intensity.
-        slice_index: the slice with most lesion (or brain) when left out.
+        slice_index: when left out, the slice with most lesion; without a lesion mask that with most anomaly.
         threshold: voxels with a larger map value are marked; none when left out.
 
     Raises:
         InputError: volumes of another shape than the scan, or no such slice.
     """
-    index = _check(scan, slice_index, reconstruction=reconstruction, anomaly_map=anomaly_map)
+    _check(scan, slice_index, reconstruction=reconstruction, anomaly_map=anomaly_map)
+    index = slice_index
+    if index is None:
+        found = anomaly_map * (anomaly_map > (threshold or 0))
+        weight = scan.lesion_mask if scan.lesion_mask.any() else found
+        index = int(weight.sum(axis=(1, 2)).argmax())
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.9), layout="constrained")
     aspect, lesion = _aspect(scan), scan.lesion_mask[index]
     _panel(axes[0], scan.image[index], r"scan $x$", aspect)

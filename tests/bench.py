@@ -1,0 +1,176 @@
+"""Speed and memory as ratios within one run: `make bench`.
+
+Every line compares the project's code with the bare work it cannot do without, on one thread, medians of alternating
+rounds; `ok` says whether the project's own limit holds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import numpy as np  # noqa: E402
+import opensimplex  # noqa: E402
+import psutil  # noqa: E402
+import torch  # noqa: E402
+from scipy import ndimage  # noqa: E402
+
+from pddm_utils.data.manifest import ManifestRow  # noqa: E402
+from pddm_utils.data.prepare import ScanCache, prepare_scan  # noqa: E402
+from pddm_utils.data.scan import VOXEL_VOLUME_ML  # noqa: E402
+from pddm_utils.data.slices import HealthySlices  # noqa: E402
+from pddm_utils.data.sources.simulated import simulated_rows  # noqa: E402
+from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content  # noqa: E402
+from pddm_utils.diffusion.noise import simplex_noise  # noqa: E402
+from pddm_utils.diffusion.pipeline import load_pipeline  # noqa: E402
+from pddm_utils.diffusion.training import Trainer  # noqa: E402
+from pddm_utils.evaluation.metrics import average_precision, healthy_l1, scan_score, score_scan  # noqa: E402
+from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter  # noqa: E402
+from pddm_utils.settings import load_settings  # noqa: E402
+from pddm_utils.weights import weights_folder  # noqa: E402
+
+
+def cpu_seconds(*works: Callable[[], object], rounds: int) -> list[float]:
+    """Median CPU seconds of each piece of work, taken in turns so that a busy machine slows all alike."""
+    times: list[list[float]] = [[] for _ in works]
+    for work in works:
+        work()  # caches and first allocations
+    for _ in range(rounds):
+        for kept, work in zip(times, works, strict=True):
+            start = time.process_time()
+            work()
+            kept.append(time.process_time() - start)
+    return [median(kept) for kept in times]
+
+
+def bench_pipeline(scan) -> tuple[str, float, float]:
+    """Reconstruction of a volume against the network passes it makes."""
+    pipeline = load_pipeline(weights_folder("simulated-t2-pddpm")).to("cpu")
+    brain = torch.from_numpy(scan.brain_mask)[:, None]
+    passes = int(boxes_with_content(BoxGrid(96, 48).boxes, brain).sum())
+    inputs, steps = torch.randn(32, 1, 96, 96), torch.full((32,), 499)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        for start in range(0, passes, 32):
+            count = min(32, passes - start)
+            pipeline.unet(inputs[:count], steps[:count])
+
+    whole, network = cpu_seconds(
+        lambda: pipeline.reconstruct_volume(scan.image, scan.brain_mask, 499), bare, rounds=3)
+    return "pipeline / its network passes", whole / network, 1.15
+
+
+def bench_training(cache: ScanCache) -> tuple[str, float, float]:
+    """A training step against forward, backward and optimiser on ready tensors."""
+    rows = [row for row in simulated_rows("T2", 4, 1, 0, 0)]
+    train, val = ([row for row in rows if row.split == split] for split in ("train", "val"))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(load_settings("laptop", {"noise": "simplex"}), "pddpm", 0, HealthySlices(train, cache),
+                          HealthySlices(val, cache), Path(folder) / "model")
+        batch = trainer.drawer.draw(range(16))
+
+        def bare() -> None:
+            prediction = trainer.network(batch.noisy, batch.timesteps).sample
+            ((prediction - batch.clean).abs() * batch.mask).mean().backward()
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad()
+
+        step, network = cpu_seconds(lambda: trainer.step(0), bare, rounds=7)
+        noise, _ = cpu_seconds(lambda: simplex_noise((16, 1, 96, 96)), lambda: None, rounds=15)
+    print(f"  (simplex noise: {100 * noise / step:.1f} % of a training step of 16 slices)")
+    return "training step / forward + backward + optimiser", step / network, 1.10
+
+
+def bench_noise() -> tuple[str, float, float]:
+    """32 independent simplex fields at once against one field after another from a compiled generator."""
+    axis, generator = np.arange(96.0), torch.Generator().manual_seed(0)
+
+    def one_by_one() -> None:
+        for seed in range(32):
+            opensimplex.seed(seed)
+            sum(0.8**k * opensimplex.noise2array(axis / (64 / 2**k), axis / (64 / 2**k)) for k in range(6))
+
+    ours, theirs = cpu_seconds(lambda: simplex_noise((32, 1, 96, 96), generator), one_by_one, rounds=7)
+    return "numba one by one / 32 simplex fields at once", theirs / ours, 8.0
+
+
+def bench_evaluation(scan) -> list[tuple[str, float, float]]:
+    """Map, median, three thresholds and all metrics against the reconstruction of the volume."""
+    pipeline = load_pipeline(weights_folder("simulated-t2-pddpm")).to("cpu")
+    reconstruction = pipeline.reconstruct_volume(scan.image, scan.brain_mask, 499)
+
+    def evaluate() -> None:
+        residual = anomaly_map(scan.image, reconstruction, scan.brain_mask)
+        average_precision(residual, scan.lesion_mask)
+        healthy_l1(scan.image, reconstruction, scan.brain_mask)
+        scan_score(residual, scan.brain_mask)
+        for threshold in (0.05, 0.1, 0.2):
+            score_scan(residual, scan.lesion_mask, scan.brain_mask, threshold, voxel_volume_ml=VOXEL_VOLUME_ML)
+
+    difference, mask = np.abs(scan.image - reconstruction), erode_in_plane(scan.brain_mask)
+    whole, work, ours, scipys = cpu_seconds(
+        lambda: pipeline.reconstruct_volume(scan.image, scan.brain_mask, 499), evaluate,
+        lambda: median_filter(difference, mask), lambda: ndimage.median_filter(difference, 5), rounds=3)
+    return [("evaluation / reconstruction of a volume", work / whole, 0.25),
+            ("scipy's 5x5x5 median / ours", scipys / ours, 1.0)]
+
+
+def peak_memory(subjects: int) -> int:
+    """Peak resident memory in MB of preparing and training on so many subjects, in a process of its own."""
+    code = f"""
+import sys
+from pathlib import Path
+from pddm_utils.benchmark.models import train_method
+from pddm_utils.settings import load_settings
+overrides = dict(train_subjects={subjects}, val_subjects=1, train_steps=60, checkpoint_every=30)
+train_method(load_settings("smoke", overrides), "pddpm", 0, Path(sys.argv[1]), Path(sys.argv[1]) / "cache")
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        process = psutil.Popen([sys.executable, "-c", code, folder], stderr=subprocess.DEVNULL)
+        peak = 0
+        while process.poll() is None:
+            try:
+                peak = max(peak, process.memory_info().rss)
+            except psutil.Error:
+                break
+            time.sleep(0.05)
+        if process.wait():
+            raise RuntimeError(f"training on {subjects} subjects failed")
+    return peak // 2**20
+
+
+def main() -> int:
+    """Print every ratio beside its limit; exit code 1 when one is missed."""
+    torch.set_num_threads(1)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread")
+    scan = prepare_scan(ManifestRow("bench", "simulated:210000", "", "insert:tumour:210000", "test", "bench", "T2"))
+    with tempfile.TemporaryDirectory() as folder:
+        results = [bench_pipeline(scan), bench_training(ScanCache(folder)), *bench_evaluation(scan)]
+    results.append(bench_noise())
+    few, many = peak_memory(10), peak_memory(100)
+    print(f"  (peak memory: {few} MB with 10 subjects, {many} MB with 100)")
+    results.append(("peak memory, 100 / 10 subjects", many / few, 1.05))
+    missed = 0
+    for name, ratio, limit in results:
+        at_least = name.startswith(("numba", "scipy"))
+        good = ratio >= limit if at_least else ratio <= limit
+        missed += not good
+        print(f"{name:<50} {ratio:6.3f}   {'at least' if at_least else 'at most'} {limit:<5} {'ok' if good else 'MISSED'}")
+    print(json.dumps({name: round(ratio, 4) for name, ratio, _ in results}))
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Profiles and settings: what is refused, and with which words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pddm_utils.errors import InputError
+from pddm_utils.settings import load_settings, profile_names
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_loads_and_carries_its_name(name: str) -> None:
+    assert load_settings(name).profile == name
+
+
+def test_overrides_replace_and_lists_become_tuples() -> None:
+    settings = load_settings("smoke", {"seeds": [3], "learning_rate": 1})
+    assert settings.seeds == (3,) and settings.learning_rate == 1.0 and isinstance(settings.learning_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"train_step": 3}, "unknown setting train_step"),
+        ({"train_steps": "3"}, "train_steps='3'; it must be of type int"),
+        ({"train_steps": True}, "must be of type int"),
+        ({"train_steps": 0}, "train_steps=0; it must be positive"),
+        ({"noise": "perlin"}, "noise='perlin'; choose one of gaussian, simplex"),
+        ({"methods": ["pddm"]}, "choose among intensity, ddpm, pddpm"),
+        ({"timesteps": [1000]}, "every index must be in 0..999"),
+        ({"ema_decay": 1.0}, "ema_decay must be in"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(overrides: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words.replace("..", r"\.\.")):
+        load_settings("smoke", overrides)
+
+
+def test_a_mistyped_profile_names_the_ones_that_exist() -> None:
+    with pytest.raises(InputError, match="'labtop' does not exist; choose one of .*laptop"):
+        load_settings("labtop")
+
+
+def test_a_profile_file_can_extend_another(tmp_path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: smoke\ntrain_steps: 7\n")
+    assert load_settings(str(path)).train_steps == 7
+    path.write_text("extends: smoke\n train_steps: 7\n")
+    with pytest.raises(InputError, match="mine.yaml: not valid YAML"):
+        load_settings(str(path))
+
+
+def test_settings_are_frozen_and_keys_follow_what_training_depends_on() -> None:
+    settings = load_settings("smoke")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.noise = "simplex"
+    same = load_settings("smoke", {"test_subjects": 9})
+    other = load_settings("smoke", {"noise": "simplex"})
+    assert settings.training_key("ddpm", 0) == same.training_key("ddpm", 0)
+    assert len({settings.training_key("ddpm", 0), other.training_key("ddpm", 0), settings.training_key("ddpm", 1),
+                settings.training_key("pddpm", 0)}) == 4

@@ -1,0 +1,225 @@
+"""Training: what is drawn, what is learnt, and that interruptions and process counts change nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.diffusion.training import SampleDrawer, Trainer, box_loss, learning_rate_at, read_training
+from pddm_utils.errors import InputError
+from pddm_utils.settings import Settings, load_settings
+
+WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16}
+
+
+class ArraySlices:
+    """Slices in memory: smooth blobs, different for every index."""
+
+    def __init__(self, count: int, size: int = 32) -> None:
+        y, x = np.mgrid[:size, :size] / size
+        self.slices = [(0.5 + 0.5 * np.sin(3 * x * k + 2 * y)).astype(np.float32) for k in range(1, count + 1)]
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.slices[index]
+
+
+def settings(**overrides) -> Settings:
+    return load_settings("smoke", SMALL | overrides)
+
+
+def trainer(folder: Path, method: str = "pddpm", seed: int = 0, **overrides) -> Trainer:
+    return Trainer(settings(**overrides), method, seed, ArraySlices(8), ArraySlices(3), folder)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / WEIGHTS)
+
+
+def assert_same(first: Path, second: Path) -> None:
+    a, b = weights(first), weights(second)
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_sample_depends_on_its_number_and_on_nothing_else() -> None:
+    drawer = SampleDrawer(ArraySlices(8), settings(noise="simplex"), BoxGrid(32, 16), seed=3)
+    together, alone = drawer.draw(range(10, 14)), drawer.draw(range(12, 13))
+    for name in ("clean", "noisy", "mask", "timesteps"):
+        assert torch.equal(getattr(together, name)[2:3], getattr(alone, name))
+    other = SampleDrawer(ArraySlices(8), settings(noise="simplex"), BoxGrid(32, 16), seed=4).draw(range(10, 14))
+    assert not torch.equal(other.noisy, together.noisy)
+
+
+def test_both_methods_see_the_same_slices_noise_levels_and_noise() -> None:
+    whole = SampleDrawer(ArraySlices(8), settings(), BoxGrid(32, 32), seed=0).draw(range(6))
+    boxed = SampleDrawer(ArraySlices(8), settings(), BoxGrid(32, 16), seed=0).draw(range(6))
+    assert torch.equal(whole.clean, boxed.clean) and torch.equal(whole.timesteps, boxed.timesteps)
+    assert torch.equal(whole.noisy[boxed.mask], boxed.noisy[boxed.mask])
+    assert torch.equal(boxed.noisy[~boxed.mask], boxed.clean[~boxed.mask])
+    assert whole.mask.all() and boxed.mask.float().mean() == 0.25
+
+
+def test_loss_counts_the_inside_of_the_box_only() -> None:
+    clean, prediction = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 100.0)
+    mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    mask[0, :, :2, :2] = mask[1, :, :, :1] = True
+    prediction[0, :, :2, :2], prediction[1, :, :, :1] = 1.0, 3.0
+    assert box_loss(prediction, clean, mask).item() == pytest.approx(2.0)
+
+
+def test_learning_rate_warms_up_and_ends_near_zero() -> None:
+    chosen = settings(warmup_steps=4, learning_rate=0.1)
+    rates = [learning_rate_at(step, 20, chosen) for step in range(20)]
+    assert rates[0] == pytest.approx(0.025) and max(rates) == pytest.approx(0.1) and rates[-1] < 0.002
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+
+
+def test_training_lowers_the_fixed_validation_loss(tmp_path) -> None:
+    chosen = settings(train_steps=80, checkpoint_every=10, learning_rate=0.01, ema_decay=0.8)
+    folder = Trainer(chosen, "ddpm", 0, ArraySlices(2), ArraySlices(2), tmp_path / "model").run()
+    history = [entry["validation_loss"] for entry in read_training(folder)["history"]]
+    assert len(history) == 8 and history[-1] < 0.8 * history[0]
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "simplex"])
+def test_resumed_training_ends_with_the_same_weights(tmp_path, noise: str) -> None:
+    whole = trainer(tmp_path / "whole", noise=noise).run()
+    stopped = trainer(tmp_path / "stopped", noise=noise)
+    original, done = stopped.step, []
+
+    def stop_at_step_six(step: int) -> float:
+        if step == 6:
+            raise KeyboardInterrupt
+        done.append(step)
+        return original(step)
+
+    stopped.step = stop_at_step_six
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    assert not (tmp_path / "stopped").exists() and stopped.checkpoint.is_file()
+    resumed = trainer(tmp_path / "stopped", noise=noise)
+    assert_same(whole, resumed.run())
+    losses = [entry["loss"] for entry in read_training(whole)["history"]]
+    assert [entry["loss"] for entry in read_training(tmp_path / "stopped")["history"]] == losses
+    assert not resumed.checkpoint.exists()
+
+
+def test_seed_decides_and_a_finished_run_is_left_alone(tmp_path) -> None:
+    first = trainer(tmp_path / "a").run()
+    assert_same(first, trainer(tmp_path / "b").run())
+    other = weights(trainer(tmp_path / "c", seed=1).run())
+    assert any(not torch.equal(value, other[key]) for key, value in weights(first).items())
+    before = (first / WEIGHTS).stat().st_mtime_ns
+    trainer(tmp_path / "a").run()
+    assert (first / WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_checkpoint_of_other_settings_or_damaged_is_refused(tmp_path) -> None:
+    def fail_at_step_five(step: int) -> float:
+        if step == 5:
+            raise KeyboardInterrupt
+        return original(step)
+
+    stopped = trainer(tmp_path / "model")
+    original, stopped.step = stopped.step, fail_at_step_five
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    with pytest.raises(InputError, match="written with other settings; delete it"):
+        trainer(tmp_path / "model", learning_rate=0.5).run()
+    with pytest.raises(InputError, match="damaged, or a checkpoint of another network"):
+        trainer(tmp_path / "model", network="laptop").run()
+    stopped.checkpoint.write_bytes(stopped.checkpoint.read_bytes()[:1000])
+    with pytest.raises(InputError, match="damaged"):
+        trainer(tmp_path / "model").run()
+
+
+def test_no_training_slices_is_one_clear_error(tmp_path) -> None:
+    with pytest.raises(InputError, match="no training slices"):
+        SampleDrawer(ArraySlices(0), settings(), BoxGrid(32, 16), seed=0)
+
+
+def command(runs: Path, *launcher: str) -> list[str]:
+    small = ["train_subjects=1", "val_subjects=1", "train_steps=12", "checkpoint_every=1", "batch_size=2"]
+    words = ["-m", "pddm_utils", "train", "--profile", "smoke", "--method", "pddpm", "--runs", str(runs)]
+    return [*launcher, *words, *(word for item in small for word in ("--set", item))]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PDDM_DATA": ""}
+
+
+def finished(runs: Path) -> Path:
+    (folder,) = [path for path in (runs / "models").iterdir() if (path / "training.json").is_file()]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    runs = tmp_path_factory.mktemp("undisturbed")
+    subprocess.run(command(runs, sys.executable), check=True, env=environment(), capture_output=True)
+    return finished(runs)
+
+
+def test_killed_training_goes_on_to_the_same_weights(undisturbed: Path, tmp_path) -> None:
+    kill_repeatedly(tmp_path, kills=2, seed=0)
+    assert_same(undisturbed, finished(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_training_goes_on_to_the_same_weights_often(undisturbed: Path, tmp_path, seed: int) -> None:
+    kill_repeatedly(tmp_path, kills=4, seed=seed + 1)
+    assert_same(undisturbed, finished(tmp_path))
+
+
+def kill_repeatedly(runs: Path, kills: int, seed: int) -> None:
+    """SIGKILL the training a random moment after its first sign of life, then let it finish."""
+    rng = random.Random(seed)
+    for _ in range(kills):
+        process = subprocess.Popen(command(runs, sys.executable), env=environment(), stderr=subprocess.DEVNULL)
+        before = _newest_change(runs)
+        while process.poll() is None and _newest_change(runs) == before:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(runs, sys.executable), check=True, env=environment(), capture_output=True)
+
+
+def _newest_change(runs: Path) -> int:
+    return max((path.stat().st_mtime_ns for path in (runs / "models").glob("*")), default=0)
+
+
+def test_two_processes_equal_one_with_the_same_global_batch(undisturbed: Path, tmp_path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    subprocess.run(command(tmp_path, *launcher), check=True, env=environment(), capture_output=True)
+    folder = finished(tmp_path)
+    one, two = read_training(undisturbed), read_training(folder)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    np.testing.assert_allclose([e["loss"] for e in two["history"]], [e["loss"] for e in one["history"]], atol=2e-5)
+    np.testing.assert_allclose([e["validation_loss"] for e in two["history"]],
+                               [e["validation_loss"] for e in one["history"]], atol=2e-5)
+    # Adam divides by the gradient's size, so single weights with a gradient near zero differ more than the losses.
+    first, second = (torch.cat([value.float().flatten() for value in weights(path).values()])
+                     for path in (undisturbed, folder))
+    assert (first - second).norm() < 2e-3 * first.norm()
+
+
+def test_checkpoints_are_safetensors_and_json(undisturbed: Path) -> None:
+    assert {path.suffix for path in undisturbed.rglob("*") if path.is_file()} == {".safetensors", ".json"}
+    json.loads((undisturbed / "training.json").read_text())
