@@ -50,6 +50,13 @@ def _publish(arguments: argparse.Namespace) -> None:
         print(f"written: {folder}")
 
 
+def _tables(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.report import fill_pages
+
+    for page in fill_pages([Path(page) for page in arguments.pages], Path(arguments.results)):
+        print(f"updated: {page}")
+
+
 def _detect(arguments: argparse.Namespace) -> None:
     from pddm_utils.detection import NOTICE, detect
 
@@ -80,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")
     publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
     publish.set_defaults(run=_publish)
+
+    tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
+    tables.add_argument("pages", nargs="*", default=["README.md", "book/results.md"])
+    tables.add_argument("--results", default="results")
+    tables.set_defaults(run=_tables)
 
     detect = commands.add_parser("detect", help="find anomalies in one NIfTI scan")
     detect.add_argument("scan")

@@ -75,7 +75,7 @@ class Detection:
         images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
                   "anomaly_mask": self.anomaly_mask}
         paths = [folder / f"{name}.nii.gz" for name in images] + [folder / "anomaly.png", folder / "report.json"]
-        for path, image in zip(paths, images.values()):
+        for path, image in zip(paths, images.values(), strict=False):
             save_nifti(image, path)
         partial = folder / f".anomaly.{os.getpid()}.png"
         self.figure().savefig(partial, dpi=120, bbox_inches="tight")
@@ -168,6 +168,7 @@ def _scan_images(
             for volume in (reconstruction, residual, found, erode_in_plane(prepared.brain_mask))]
     reconstructed, values, mask, assessed = pull
     inside = np.asarray(assessed.dataobj) > 0
-    values = nib.Nifti1Image(np.where(inside, values.get_fdata(), np.nan).astype(np.float32), values.affine, values.header)
+    marked = np.where(inside, values.get_fdata(), np.nan).astype(np.float32)
+    values = nib.Nifti1Image(marked, values.affine, values.header)
     labels = np.where(inside, np.asarray(mask.dataobj), 255).astype(np.uint8)
     return reconstructed, values, nib.Nifti1Image(labels, mask.affine, mask.header)

@@ -91,6 +91,9 @@ def _set_timestep(index: Path, timestep: int) -> None:
 
 def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any]) -> str:
     record, pipeline = read_training(source), load_pipeline(source)
+    parameters = parameter_count(pipeline.unet)
+    rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
+    made = f"make benchmark PROFILE={settings.profile} && python -m pddm_utils publish --profile {settings.profile}"
     box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
     return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
 
@@ -99,14 +102,14 @@ For research and teaching, not for diagnosis.
 | | |
 |---|---|
 | data | {_DATA[settings.cohort].format(**settings.to_dict())} |
-| network | diffusers `UNet2DModel`, size `{settings.network}`, {parameter_count(pipeline.unet):,} parameters, fp16 safetensors |
+| network | diffusers `UNet2DModel`, size `{settings.network}`, {parameters:,} parameters, fp16 safetensors |
 | diffusion | T = 1000, `{settings.schedule}`, predicts x_0, {settings.noise} noise, {box} |
-| training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}, seed {record["seed"]} |
+| training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, {rates}, seed {record["seed"]} |
 | time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
 | validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
 | noise level | index {facts["timestep"]}, chosen on validation subjects |
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
-| made with | `make benchmark PROFILE={settings.profile}`, then `python -m pddm_utils publish --profile {settings.profile}` |
+| made with | `{made}` |
 
 Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those
 above, and scans that are not skull-stripped.

@@ -174,7 +174,8 @@ def _in_parallel(benchmark: Benchmark, what: str, calls: list[tuple[Callable, tu
     if not calls:
         return []
     backend = "loky" if benchmark.jobs > 1 else "sequential"
-    with parallel_config(backend=backend, inner_max_num_threads=benchmark.settings.threads if backend == "loky" else None):
+    threads = benchmark.settings.threads if backend == "loky" else None
+    with parallel_config(backend=backend, inner_max_num_threads=threads):
         results = Parallel(n_jobs=benchmark.jobs, return_as="generator")(delayed(f)(*args) for f, args in calls)
         return list(tqdm(results, total=len(calls), desc=what, unit="part"))
 

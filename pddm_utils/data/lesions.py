@@ -18,7 +18,7 @@ from pddm_utils.data.tissues import Tissues, bias_field, estimate_tissues, tissu
 __all__ = ["estimate_tissues", "insert_lesion"]
 
 
-# --- Every range of the lesion models. Fixed before any model was trained; do not change them afterwards. ---
+# --- Every range of the lesion models. Fixed before any model was scored; do not change them afterwards. ---
 @dataclass(frozen=True)
 class TumourRanges:
     """Uniform ranges of one tumour; lengths in mm."""

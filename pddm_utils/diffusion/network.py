@@ -24,7 +24,8 @@ def _plain(channels: tuple[int, ...]) -> dict[str, Any]:
 NETWORKS: dict[str, dict[str, Any]] = {
     "smoke": _plain((8, 8, 16)),  # for tests: two steps a second
     "laptop": _plain((16, 16, 32, 64)),  # 0.65 M parameters, about 0.7 s a step of 16 slices on one core
-    # Behrendt et al. 2023: 128 base channels, multipliers 1-2-2, three residual blocks a level, attention in the bottleneck.
+    # Behrendt et al. 2023: 128 base channels, multipliers 1-2-2, three residual blocks a level, attention in the
+    # bottleneck.
     "paper": {
         "block_out_channels": (128, 256, 256),
         "layers_per_block": 3,

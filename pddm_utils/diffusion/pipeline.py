@@ -167,7 +167,7 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
     disable_progress_bar()  # two small files need none
     try:
         pipeline = PatchedReconstructionPipeline.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, low_cpu_mem_usage=False
+            folder, local_files_only=True, low_cpu_mem_usage=False  # fp16 files into a float32 network
         )
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"{folder}: weights and config do not belong together or a file is damaged "

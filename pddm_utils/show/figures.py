@@ -36,6 +36,8 @@ RESIDUAL_LABEL = r"$|x - \hat{x}|$ (scaled intensity)"
 MAP_LABEL = "anomaly map (scaled intensity)"
 
 _INK = "#222222"
+_BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
+_SHADE = [withStroke(linewidth=2.6, foreground="black", alpha=0.5)]
 _HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
 _STYLE = {
     "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 110,
@@ -217,7 +219,7 @@ def show_reconstruction(
     _panel(axes[0], scan.image[index], r"scan $x$", aspect)
     _panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
     shown = _panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
-                   vmax=_limit(anomaly_map))
+                   vmax=_limit(anomaly_map[index]))
     _bar(figure, shown, axes[2], MAP_LABEL)
     _panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
     keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
@@ -293,10 +295,13 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
     figure, axes = plt.subplots(figsize=(3.2, 3.3), layout="constrained")
     _panel(axes, image)
     height, width = image.shape
+    overlap = int(grid.coverage.max()) > 1
     for number, (top, left, rows, columns) in enumerate(grid.boxes.tolist()):
         corner = (width - left - columns - 0.5, height - top - rows - 0.5)
-        axes.add_patch(Rectangle(corner, columns, rows, fill=False, lw=1.6, edgecolor=METHOD_COLOURS["ddpm"],
-                                 path_effects=[withStroke(linewidth=3, foreground="black", alpha=0.5)]))
+        turn = number % len(_BOX_COLOURS) if overlap else 0  # overlapping boxes: set in a little, in turns
+        inset = turn * width / 96
+        axes.add_patch(Rectangle((corner[0] + inset, corner[1] + inset), columns - 2 * inset, rows - 2 * inset,
+                                 fill=False, lw=1.6, edgecolor=_BOX_COLOURS[turn], path_effects=_SHADE))
         if len(grid) <= 25:
             axes.text(corner[0] + columns / 2, corner[1] + rows / 2, str(number), color="white", ha="center",
                       va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
@@ -376,8 +381,9 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
         if scans:
             axes.plot(recall, _mean_curve(scans, recall), color=method_colour(name), lw=2.2,
                       label=f"{method_label(name)}, mean of {len(scans)}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
-    axes.legend(loc="upper right", fontsize=8)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 

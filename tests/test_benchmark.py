@@ -1,0 +1,155 @@
+"""The benchmark end to end on the smoke profile, and the tables made from its scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pddm_utils.__main__ import main
+from pddm_utils.benchmark.report import fill_marks
+from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
+from pddm_utils.benchmark.tables import (
+    headline_markdown,
+    lesion_table,
+    paired_table,
+    read_results,
+    scan_auroc_table,
+    summary_table,
+)
+from pddm_utils.errors import InputError
+from pddm_utils.settings import load_settings
+
+TINY = {"train_subjects": 2, "val_subjects": 1, "train_steps": 4, "extra_seed_steps": 2, "checkpoint_every": 2,
+        "timesteps": [499], "lesion_kinds": ["tumour"], "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory) -> Benchmark:
+    folder = tmp_path_factory.mktemp("benchmark")
+    made = Benchmark(load_settings("smoke", TINY), False, folder / "runs", folder / "results", jobs=1)
+    run_benchmark(made)
+    return made
+
+
+def test_scores_are_tidy_and_complete(benchmark: Benchmark) -> None:
+    scores, run = read_results(benchmark.results)
+    keys = ["dataset", "method", "seed", "subject", "noise_level", "rule"]
+    assert not scores.duplicated(keys).any()
+    assert set(scores.method) == {"intensity", "ddpm", "pddpm"} and set(scores.seed) == {0, 1}
+    assert set(scores.dataset) == {"simulated-t2-tumour", "simulated-t2-healthy"}
+    healthy = scores.dataset.str.endswith("healthy")
+    assert scores[healthy].auprc.isna().all() and scores[healthy].dice.isna().all()
+    assert scores[~healthy].healthy_l1.isna().all() and scores[healthy].healthy_l1.notna().all()
+    assert set(scores[~healthy].rule) == {"healthy-quantile-0.95", "healthy-quantile-0.99", "healthy-quantile-0.995",
+                                          "lesion-val", "oracle"}
+    assert run["settings"]["train_steps"] == 4 and run["packages"]["torch"]
+    assert run["models"]["ddpm-seed1"]["steps"] == 2
+
+
+def test_second_run_computes_nothing_and_writes_the_same_table(benchmark: Benchmark) -> None:
+    before = (benchmark.results / "scores.csv").read_bytes()
+    parts = {path: path.stat().st_mtime_ns for path in (benchmark.runs / "parts").iterdir()}
+    run_benchmark(benchmark)
+    assert (benchmark.results / "scores.csv").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in (benchmark.runs / "parts").iterdir()} == parts
+
+
+def test_run_from_scratch_gives_an_identical_table(benchmark: Benchmark, tmp_path: Path) -> None:
+    again = dataclasses.replace(benchmark, runs=tmp_path / "runs", results=tmp_path / "results")
+    run_benchmark(again)
+    for name in ("scores.csv", "selection.csv"):
+        assert (again.results / name).read_bytes() == (benchmark.results / name).read_bytes()
+
+
+def test_noise_level_is_the_best_on_validation() -> None:
+    selection = pd.DataFrame({
+        "method": "ddpm", "timestep": [499, 499, 818, 818, 899, 899], "subject": "s",
+        "dataset": ["a", "b"] * 3, "auprc": [0.2, 0.0, 0.3, 0.1, 0.9, 0.9]})
+    assert choose_timesteps(selection, load_settings("smoke")) == {"ddpm": 818}  # 899 is no candidate of the profile
+
+
+def made_up_scores() -> pd.DataFrame:
+    rows = []
+    for method, level, gain in (("intensity", "none", 0.0), ("ddpm", "validation", 0.1), ("pddpm", "validation", 0.3)):
+        for seed in ([0] if method == "intensity" else [0, 1]):
+            for number in range(6):
+                for dataset in ("simulated-t2-tumour", "simulated-t2-healthy"):
+                    ill = dataset.endswith("tumour")
+                    rows.append({
+                        "dataset": dataset, "method": method, "seed": seed, "subject": f"{dataset}-{number}",
+                        "noise_level": level, "timestep": 499, "rule": "healthy-quantile-0.99",
+                        "auprc": gain + 0.01 * number + 0.02 * seed if ill else np.nan, "scan_score": gain * ill,
+                        "lesions": int(ill), "lesions_detected": int(ill and number < 3), "false_components": 2})
+    return pd.DataFrame(rows)
+
+
+def test_tables_average_seeds_within_subjects_and_pair_by_subject() -> None:
+    scores = made_up_scores()
+    row = summary_table(scores, "auprc").set_index("method").loc["pddpm"]
+    assert row["mean"] == pytest.approx(0.3 + 0.025 + 0.01) and row.low < row["mean"] < row.high
+    assert row.std_seeds == pytest.approx(0.02 / np.sqrt(2)) and (row.subjects, row.seeds) == (6, 2)
+    difference = paired_table(scores, "auprc").iloc[0]
+    assert difference["mean"] == pytest.approx(0.2) and difference.low == pytest.approx(0.2)
+    assert difference.p_value == pytest.approx(2 / 2**6) and difference.p_holm == difference.p_value
+    auroc = scan_auroc_table(scores).set_index("method").auroc
+    assert auroc["pddpm"] == 1.0 and auroc["intensity"] == 0.5
+    lesions = lesion_table(scores).set_index(["dataset", "method"]).loc[("simulated-t2-tumour", "ddpm")]
+    assert lesions.lesions == 6 and lesions.sensitivity == 0.5 and lesions.false_components == 2
+    text = headline_markdown(scores)
+    assert "simulated-t2-tumour (n = 6)" in text and "0.200 [0.200, 0.200]" in text and "healthy" not in text
+
+
+def test_methods_scored_on_different_subjects_are_not_paired() -> None:
+    scores = made_up_scores()
+    scores = scores[~((scores.method == "ddpm") & (scores.subject == "simulated-t2-tumour-3"))]
+    with pytest.raises(InputError, match="different subjects"):
+        paired_table(scores, "auprc")
+
+
+def test_missing_results_say_how_to_make_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="python -m pddm_utils benchmark"):
+        read_results(tmp_path)
+
+
+def test_mistyped_command_line_ends_with_one_line(capsys, tmp_path: Path) -> None:
+    for words, message in [
+        (["benchmark", "--profile", "smok", "--runs", str(tmp_path)], "error: profile 'smok' does not exist"),
+        (["benchmark", "--profile", "smoke", "--set", "train_step=1", "--runs", str(tmp_path)], "unknown setting"),
+        (["benchmark", "--profile", "smoke", "--set", "train_steps", "--runs", str(tmp_path)], "write NAME=VALUE"),
+    ]:
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_real_profile_without_data_says_what_to_set(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("PDDM_DATA", raising=False)
+    assert main(["benchmark", "--profile", "real", "--runs", str(tmp_path)]) == 2
+    assert re.search(r"error: .*PDDM_DATA", capsys.readouterr().err)
+
+
+def test_committed_results_carry_their_provenance() -> None:
+    root = Path(__file__).parents[1] / "results"
+    for name in ("laptop", "real"):
+        scores, run = read_results(root / name)
+        assert run["settings"]["profile"] == name and '"/' not in json.dumps(run)
+        assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/results.md"])
+def test_pages_say_what_the_result_files_say(page: str) -> None:
+    root = Path(__file__).parents[1]
+    text = (root / page).read_text(encoding="utf-8")
+    assert "<!-- results:" in text and fill_marks(text, root / "results") == text
+
+
+def test_unknown_mark_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown mark results:auprk laptop"):
+        fill_marks("<!-- results:auprk laptop -->\n<!-- /results -->", tmp_path)

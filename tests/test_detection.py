@@ -1,0 +1,99 @@
+"""`detect` from a NIfTI file to results in the scan's own space, with a shipped model."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.prepare import prepare_scan, to_scan_space
+from pddm_utils.detection import Detection, contrast_of_name, detect
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
+
+
+@pytest.fixture(scope="module")
+def scan_file(tmp_path_factory):
+    """A simulated T2 scan with a tumour as a NIfTI of 1.5 x 2 x 2.5 mm in LPS order, values 0-1000."""
+    row = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
+    scan = prepare_scan(row)
+    affine = np.array([[-1.5, 0, 0, 70], [0, -2, 0, 90], [0, 0, 2.5, -70], [0, 0, 0, 1.0]])
+    reference = nib.Nifti1Image(np.zeros((96, 96, 60), np.float32), affine)
+    image = to_scan_space(scan.image, scan.affine, reference)
+    path = tmp_path_factory.mktemp("scan") / "patient one_T2w.nii.gz"
+    nib.save(nib.Nifti1Image((image.get_fdata() * 1000).astype(np.int16), affine), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def detection(scan_file, tmp_path_factory) -> Detection:
+    return detect(scan_file, out=tmp_path_factory.mktemp("out"))
+
+
+def test_results_lie_on_the_scans_own_grid(scan_file, detection) -> None:
+    reference = nib.load(scan_file)
+    for image in (detection.reconstruction, detection.anomaly_map, detection.anomaly_mask):
+        assert image.shape == reference.shape
+        np.testing.assert_allclose(image.affine, reference.affine)
+
+
+def test_unassessed_voxels_are_marked_and_never_called_healthy(detection) -> None:
+    values, mask = detection.anomaly_map.get_fdata(), np.asarray(detection.anomaly_mask.dataobj)
+    assert np.array_equal(np.isnan(values), mask == 255)
+    assert (mask == 255).sum() > (mask != 255).sum() * 0.5 and set(np.unique(mask)) <= {0, 1, 255}
+    assessed = erode_in_plane(detection.scan.brain_mask)
+    assert not detection.prepared_map[~assessed].any()
+
+
+def test_mask_is_the_map_above_the_shipped_threshold(detection) -> None:
+    expected = drop_small_components(detection.prepared_map > detection.threshold)
+    assert np.array_equal(detection.prepared_mask, expected) and detection.anomalous_ml > 0
+    assert detection.model == "simulated-t2-pddpm"
+
+
+def test_same_scan_same_result(scan_file, detection) -> None:
+    again = detect(scan_file)
+    assert np.array_equal(again.prepared_map, detection.prepared_map)
+
+
+def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
+    paths = detection.save(tmp_path / "deep" / "er")
+    assert sorted(p.name for p in (tmp_path / "deep" / "er").iterdir()) == sorted(p.name for p in paths)
+    loaded = nib.load(tmp_path / "deep" / "er" / "anomaly_map.nii.gz")
+    np.testing.assert_allclose(loaded.get_fdata(), detection.anomaly_map.get_fdata(), equal_nan=True)
+    report = json.loads((tmp_path / "deep" / "er" / "report.json").read_text())
+    assert report["threshold"] == detection.threshold and "not for diagnosis" in report["notice"]
+
+
+def test_contrast_comes_from_the_name_or_from_the_caller(tmp_path) -> None:
+    from pathlib import Path
+
+    assert contrast_of_name(Path("sub-01_T2w.nii.gz")) == "T2"
+    assert contrast_of_name(Path("IXI012-HH-1211_T1.nii.gz")) == "T1"
+    for name in ("scan.nii.gz", "T1_to_T2.nii.gz"):
+        with pytest.raises(InputError, match="does not say one contrast; pass contrast="):
+            contrast_of_name(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"contrast": "FLAIR"}, "no model for contrast 'FLAIR'"),
+        ({"model": "simulated-t2-vae"}, "choose one of ixi-t1-ddpm, ixi-t1-pddpm, simulated-t2-ddpm"),
+        ({"model": "ixi-t1-pddpm"}, "is for T1, the scan is T2"),
+        ({"brain_mask": "nowhere.nii.gz"}, "nowhere.nii.gz: no such file"),
+    ],
+)
+def test_bad_arguments_are_refused(scan_file, arguments: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        detect(scan_file, **arguments)
+
+
+def test_output_folder_that_cannot_be_made_is_refused_and_nothing_is_written(scan_file, detection, tmp_path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write there"):
+        detection.save(tmp_path / "file")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
