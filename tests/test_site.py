@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from book_build import ROOT, built_site, toc_pages
 from browser import open_browser
@@ -23,6 +23,7 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
 }
 PAYLOAD_BYTES = 3_000_000
+SCREENSHOT_ROWS = 10_000
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("book")]
 
@@ -57,6 +58,12 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def contexts(browser: Browser) -> dict[str, BrowserContext]:
+    """One context per look: a page finds in its cache what the pages before it loaded."""
+    return {look: browser.new_context(**options) for look, options in LOOKS.items()}
+
+
 def watch(page: Page, address: str) -> list[str]:
     """Collect everything that may go wrong while pages load; requests that leave the site are stopped."""
     troubles: list[str] = []
@@ -85,16 +92,22 @@ def settle(page: Page) -> None:
     page.evaluate("() => Promise.all([...document.images].map(image => image.decode().catch(() => null)))")
 
 
+def take_screenshot(page: Page, name: str) -> None:
+    """Keep a picture of the page, cut below where it gets very long."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    size = page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], SCREENSHOT_ROWS)}
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True, clip=clip)
+
+
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("name", toc_pages())
-def test_page_loads_clean(name: str, look: str, browser: Browser, address: str) -> None:
-    context = browser.new_context(**LOOKS[look])
-    page = context.new_page()
+def test_page_loads_clean(name: str, look: str, contexts: dict[str, BrowserContext], address: str) -> None:
+    page = contexts[look].new_page()
     troubles = watch(page, address)
     page.goto(f"{address}/{name}.html")
     settle(page)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name.replace('/', '-')}-{look}.png", full_page=True)
+    take_screenshot(page, f"{name.replace('/', '-')}-{look}")
     assert troubles == []
     assert page.locator("mjx-merror, .math:not(:has(mjx-container)):not(div)").count() == 0
     broken = "() => [...document.images].filter(i => !i.naturalWidth && i.checkVisibility()).map(i => i.src)"
@@ -103,7 +116,7 @@ def test_page_loads_clean(name: str, look: str, browser: Browser, address: str) 
     assert page.evaluate(width) <= 1, "the page scrolls sideways"
     theme = page.evaluate("() => document.documentElement.dataset.theme")
     assert theme == LOOKS[look]["color_scheme"]
-    context.close()
+    page.close()
 
 
 def test_search_works_without_network(browser: Browser, address: str) -> None:

@@ -14,7 +14,7 @@ const STYLE = `
 html[data-theme="dark"] .pddm-comparison, body[data-jp-theme-light="false"] .pddm-comparison { ${DARK} }
 .bd-content div.cell_output .text_html:has(> .pddm-comparison) { background: none !important; padding: 0 !important; }
 .pddm-comparison * { box-sizing: border-box; }
-.pddm-comparison :is(p, figure, fieldset) { margin: 0; padding: 0; border: 0; min-width: 0; }
+.pddm-comparison :is(p, fieldset) { margin: 0; padding: 0; border: 0; min-width: 0; }
 .pddm-comparison .top { display: grid; gap: 0.25rem 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
 .pddm-comparison .title { font-weight: 600; margin-bottom: 0.4rem; }
@@ -39,8 +39,8 @@ html[data-theme="dark"] .pddm-comparison, body[data-jp-theme-light="false"] .pdd
 .pddm-comparison .picture svg { position: absolute; inset: 0; width: 100%; height: 100%; fill: none; }
 .pddm-comparison .picture span { position: absolute; bottom: 0.15rem; color: #fff; font-size: 0.7rem;
   line-height: 1.2; }
-.pddm-comparison figcaption { font-size: 0.8rem; line-height: 1.3; margin: 0.2rem 0 0; color: var(--soft);
-  text-align: left; }
+.pddm-comparison .caption { font-size: 0.8rem; line-height: 1.3; margin-top: 0.2rem; color: var(--soft);
+  overflow-wrap: anywhere; }
 .pddm-comparison .scale { margin-top: 0.5rem; }
 .pddm-comparison .bar { grid-column: 1 / -1; width: calc(100% - 16px); height: 0.6rem; margin: 0.3rem 8px 0; }
 .pddm-comparison .ends { display: flex; justify-content: space-between; gap: 0.5rem; font-size: 0.75rem;
@@ -88,6 +88,15 @@ function choice(type, text, name, checked, group = "") {
   return { node: make("label", {}, input, text), input };
 }
 
+const opaque = (red, green, blue) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0; // little-endian RGBA
+
+function fill(context, width, height, colour) {
+  const picture = context.createImageData(width, height);
+  const pixels = new Uint32Array(picture.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = colour(i);
+  context.putImageData(picture, 0, 0);
+}
+
 // A slice: voxels on a canvas of one pixel each, the lesion's border above it as a line of constant width.
 function panel(name, caption, { height, width }) {
   const canvas = make("canvas", { width, height, role: "img", "data-panel": name });
@@ -96,13 +105,11 @@ function panel(name, caption, { height, width }) {
   svg.setAttribute("aria-hidden", "true");
   const right = make("span", { style: "left: 0.3rem" }, "R");
   const left = make("span", { style: "right: 0.3rem" }, "L");
-  const words = make("figcaption", {}, caption);
-  const node = make("figure", {}, make("div", { class: "picture" }, canvas, svg, right, left), words);
+  const words = make("div", { class: "caption" }, caption);
+  const node = make("div", {}, make("div", { class: "picture" }, canvas, svg, right, left), words);
   const context = canvas.getContext("2d");
   const draw = (colour, alt) => {
-    const picture = context.createImageData(width, height);
-    for (let i = 0; i < width * height; i++) picture.data.set([...colour(i), 255], 4 * i);
-    context.putImageData(picture, 0, 0);
+    fill(context, width, height, colour);
     canvas.setAttribute("aria-label", alt);
   };
   const outline = (path, colour) => {
@@ -151,33 +158,39 @@ function overlap(levels, lesion, level) {
   return result;
 }
 
-const mix = (voxel, colour) => voxel.map((value, i) => Math.round(0.35 * value + 0.65 * colour[i]));
-const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+// Colours of the levels 0-255: grey, grey under a colour, and the palette.
+function colourTables(frames, palette) {
+  const [red, green, blue] = [1, 3, 5].map((i) => parseInt(frames.found_colour.slice(i, i + 2), 16));
+  const all = [...Array(LEVELS + 1).keys()];
+  const mixed = (grey, part) => Math.round(0.35 * grey + 0.65 * part);
+  return {
+    grey: all.map((value) => opaque(value, value, value)),
+    found: all.map((value) => opaque(mixed(value, red), mixed(value, green), mixed(value, blue))),
+    heat: all.map((value) => opaque(...palette.subarray(3 * value, 3 * value + 3))),
+  };
+}
 
 async function load(frames) {
   const [image, lesion, palette] = await Promise.all([frames.image, frames.lesion, frames.palette].map(unpack));
   const methods = await Promise.all(frames.methods.map(async (method) => ({
     ...method, reconstructions: await unpack(method.reconstructions), maps: await unpack(method.maps),
   })));
-  return { ...frames, image, lesion, palette, methods };
+  return { ...frames, image, lesion, methods, colours: colourTables(frames, palette) };
 }
 
-function colourBar(palette) {
+function colourBar({ heat }) {
   const bar = make("canvas", { class: "bar", width: LEVELS + 1, height: 1, "aria-hidden": "true" });
-  const context = bar.getContext("2d");
-  const picture = context.createImageData(LEVELS + 1, 1);
-  for (let i = 0; i <= LEVELS; i++) picture.data.set([...palette.subarray(3 * i, 3 * i + 3), 255], 4 * i);
-  context.putImageData(picture, 0, 0);
+  fill(bar.getContext("2d"), LEVELS + 1, 1, (i) => heat[i]);
   return bar;
 }
 
 function methodBoard(method, data, size) {
-  const captions = { reconstruction: "reconstruction x̂", residual: "", found: "above the threshold" };
+  const captions = { reconstruction: "reconstruction", residual: "", found: "above the threshold" };
   const panels = Object.entries(captions).map(([name, text]) => panel(`${method.name}-${name}`, text, size));
   const dice = make("span", { role: "status", "aria-live": "polite", "data-dice": method.name });
   const threshold = slider(["threshold"], LEVELS, method.threshold, `${method.name}-threshold`);
   threshold.input.setAttribute("aria-label", `threshold, ${method.label}`);
-  threshold.input.before(colourBar(data.palette));
+  threshold.input.before(colourBar(data.colours));
   const ends = make("div", { class: "ends", "aria-hidden": "true" },
     make("span", {}, "0"), make("span", {}, "|x − x̂| (scaled intensity)"), make("span", {}, data.limit.toFixed(2)));
   const node = make("section", { class: "method", "aria-label": method.label, style: `--method: ${method.colour}` },
@@ -216,14 +229,12 @@ function drawMethod(method, board, view, data) {
   const value = (of) => ((of * data.limit) / LEVELS).toFixed(3);
   const [reconstruction, residual, marked] = board.panels;
   const name = view.residual ? "residual" : "anomaly map";
-  const colour = rgb(data.found_colour);
-  reconstruction.draw((i) => [rebuilt[i], rebuilt[i], rebuilt[i]], `Reconstruction by ${method.label}, ${place}`);
-  residual.draw((i) => data.palette.subarray(3 * levels[i], 3 * levels[i] + 3), `${name} of ${method.label}, ${place}`);
+  const { grey, heat, found: marks } = data.colours;
+  reconstruction.draw((i) => grey[rebuilt[i]], `Reconstruction by ${method.label}, ${place}`);
+  residual.draw((i) => heat[levels[i]], `${name} of ${method.label}, ${place}`);
   residual.say(name);
-  marked.draw((i) => {
-    const grey = [scan[i], scan[i], scan[i]];
-    return view.overlay && levels[i] > level ? mix(grey, colour) : grey;
-  }, `Scan with the ${found} voxels that ${method.label} marks, ${place}`);
+  marked.draw((i) => (view.overlay && levels[i] > level ? marks : grey)[scan[i]],
+    `Scan; ${found} voxels are above the threshold of ${method.label}, ${place}`);
   for (const one of board.panels) one.outline(view.path, data.lesion_colour);
   board.threshold.say(`> ${value(level)}`);
   board.dice.textContent = size
@@ -247,9 +258,9 @@ function assemble(el, data) {
     const path = set.lesion.input.checked ? border(lesion, width) : "";
     set.slice.say(`${data.slices[slice]} (z = ${data.heights_mm[slice]} mm)`);
     set.timestep.say(`${data.timesteps[time]} (ᾱ = ${data.alpha_bars[time].toFixed(3)})`);
-    original.draw((i) => [scan[i], scan[i], scan[i]], `Scan, ${place}`);
+    original.draw((i) => data.colours.grey[scan[i]], `Scan, ${place}`);
     original.outline(path, data.lesion_colour);
-    truth.draw((i) => (lesion[i] ? [255, 255, 255] : [0, 0, 0]), `Lesion mask, ${place}`);
+    truth.draw((i) => data.colours.grey[lesion[i] * LEVELS], `Lesion mask, ${place}`);
     const view = { start: (time * data.slices.length + slice) * count, count, scan, lesion, path, place,
       residual: set.residual.input.checked, overlay: set.found.input.checked };
     data.methods.forEach((method, i) => drawMethod(method, boards[i], view, data));

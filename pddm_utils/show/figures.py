@@ -300,8 +300,9 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
         corner = (width - left - columns - 0.5, height - top - rows - 0.5)
         turn = number % len(_BOX_COLOURS) if overlap else 0  # overlapping boxes: set in a little, in turns
         inset = turn * width / 96
-        axes.add_patch(Rectangle((corner[0] + inset, corner[1] + inset), columns - 2 * inset, rows - 2 * inset,
-                                 fill=False, lw=1.6, edgecolor=_BOX_COLOURS[turn], path_effects=_SHADE))
+        start = (corner[0] + inset, corner[1] + inset)
+        axes.add_patch(Rectangle(start, columns - 2 * inset, rows - 2 * inset, fill=False, lw=1.6,
+                                 edgecolor=_BOX_COLOURS[turn], path_effects=_SHADE))
         if len(grid) <= 25:
             axes.text(corner[0] + columns / 2, corner[1] + rows / 2, str(number), color="white", ha="center",
                       va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
