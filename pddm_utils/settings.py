@@ -57,7 +57,8 @@ class Settings:
         checkpoint_every: steps between checkpoints.
         methods, seeds: rows of the benchmark.
         timesteps: noise levels (indices, 0-999) among which validation chooses.
-        authors_timestep: the published noise level, reported beside the chosen one.
+        authors_timestep: the published noise level.
+        noise_levels: which are scored: `validation` (chosen there), and `authors` (first seed only) beside it.
         selection_slice_step: every n-th slice is used when the noise level is chosen.
         threads: CPU threads of one job; results are repeatable for a fixed number.
     """
@@ -88,6 +89,7 @@ class Settings:
     seeds: tuple[int, ...]
     timesteps: tuple[int, ...]
     authors_timestep: int
+    noise_levels: tuple[str, ...]
     selection_slice_step: int
     threads: int
 
@@ -104,6 +106,8 @@ class Settings:
         unknown = set(self.methods) - set(METHODS)
         if unknown or not self.methods:
             raise InputError(f"setting methods={list(self.methods)}; choose among {', '.join(METHODS)}")
+        if "validation" not in self.noise_levels or not set(self.noise_levels) <= {"validation", "authors"}:
+            raise InputError(f"setting noise_levels={list(self.noise_levels)}; use validation, or validation and authors")
         if any(not 0 <= t < 1000 for t in (*self.timesteps, self.authors_timestep)):
             raise InputError("setting timesteps: every index must be in 0..999")
 

@@ -107,7 +107,9 @@ def _units(settings: Settings, chosen: dict[str, int]) -> list[tuple[str, int, i
         if name not in TRAINED_METHODS:
             units.append((name, settings.seeds[0], None))
             continue
-        levels = {(seed, chosen[name]) for seed in settings.seeds} | {(settings.seeds[0], settings.authors_timestep)}
+        levels = {(seed, chosen[name]) for seed in settings.seeds}
+        if "authors" in settings.noise_levels:
+            levels.add((settings.seeds[0], settings.authors_timestep))
         units += [(name, seed, timestep) for seed, timestep in sorted(levels)]
     return units
 
@@ -186,9 +188,9 @@ def _concatenate(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _label_noise_levels(scores: pd.DataFrame, chosen: dict[str, int], settings: Settings) -> pd.DataFrame:
     """Name each row's noise level: `validation` (chosen there), `authors` (published), `none`."""
-    levels = {"validation": scores.timestep == scores.method.map(chosen),
-              "authors": scores.timestep == settings.authors_timestep,
-              "none": scores.timestep < 0}
+    levels = {"validation": scores.timestep == scores.method.map(chosen), "none": scores.timestep < 0}
+    if "authors" in settings.noise_levels:
+        levels["authors"] = (scores.timestep == settings.authors_timestep) & (scores.seed == settings.seeds[0])
     labelled = [scores[rows].assign(noise_level=level) for level, rows in levels.items()]
     columns = ["dataset", "method", "seed", "subject", "noise_level", "timestep", "rule", "threshold"]
     table = pd.concat(labelled, ignore_index=True).sort_values(columns, kind="stable", ignore_index=True)
