@@ -50,6 +50,14 @@ def _publish(arguments: argparse.Namespace) -> None:
         print(f"written: {folder}")
 
 
+def _hero(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.hero import save_hero
+
+    settings = _settings(arguments)
+    subject = save_hero(settings, Path(arguments.runs), Path("results") / settings.profile, Path(arguments.out))
+    print(f"written: {arguments.out} ({subject})")
+
+
 def _tables(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.report import fill_pages
 
@@ -88,8 +96,12 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
     publish.set_defaults(run=_publish)
 
+    hero = commands.add_parser("hero", parents=[shared], help="draw the median test subject of a finished benchmark")
+    hero.add_argument("--out", default="book/figures/hero.png")
+    hero.set_defaults(run=_hero)
+
     tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
-    tables.add_argument("pages", nargs="*", default=["README.md", "book/results.md"])
+    tables.add_argument("pages", nargs="*", default=["README.md", "book/results.md", "book/model-cards.md"])
     tables.add_argument("--results", default="results")
     tables.set_defaults(run=_tables)
 

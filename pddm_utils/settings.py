@@ -107,7 +107,7 @@ class Settings:
         if unknown or not self.methods:
             raise InputError(f"setting methods={list(self.methods)}; choose among {', '.join(METHODS)}")
         if "validation" not in self.noise_levels or not set(self.noise_levels) <= {"validation", "authors"}:
-            raise InputError(f"setting noise_levels={list(self.noise_levels)}; use validation, or validation and authors")
+            raise InputError(f"setting noise_levels={list(self.noise_levels)}; use validation, authors")
         if any(not 0 <= t < 1000 for t in (*self.timesteps, self.authors_timestep)):
             raise InputError("setting timesteps: every index must be in 0..999")
 

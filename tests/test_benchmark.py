@@ -143,7 +143,7 @@ def test_committed_results_carry_their_provenance() -> None:
         assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/results.md"])
+@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/model-cards.md"])
 def test_pages_say_what_the_result_files_say(page: str) -> None:
     root = Path(__file__).parents[1]
     text = (root / page).read_text(encoding="utf-8")

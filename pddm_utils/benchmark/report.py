@@ -24,6 +24,7 @@ from pddm_utils.benchmark.tables import (
 )
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE, LESION_VAL, ORACLE
+from pddm_utils.weights import weights_root
 
 _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
 
@@ -59,7 +60,8 @@ def patients_block(folder: Path, dataset: str) -> str:
     """AUPRC of each patient of a small data set, without an interval."""
     scores, run = read_results(folder)
     return (f"{subject_markdown(scores, dataset)}\n\nAUPRC of each patient, seeds averaged, no interval (two patients). "
-            f"Noise level chosen on validation subjects ({timestep_line(scores)}). {provenance_line(run)}")
+            f"Noise level chosen on validation subjects ({timestep_line(scores)}). "
+            f"{provenance_line(run)}")
 
 
 def dice_block(folder: Path, dataset: str) -> str:
@@ -102,22 +104,30 @@ def healthy_block(folder: Path) -> str:
             f"{provenance_line(run)}")
 
 
+def models_block() -> str:
+    """The cards of all shipped models, one after another."""
+    cards = [path.read_text(encoding="utf-8").strip() for path in sorted(weights_root().glob("*/README.md"))]
+    return "\n\n".join(re.sub(r"^#", "##", card, flags=re.MULTILINE) for card in cards)
+
+
 def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND PROFILE [DATASET] -->` ... `<!-- /results -->`, KIND one of auprc, auprc-authors,
-    patients, dice, healthy.
+    patients, dice, healthy; and `<!-- results:models -->` for the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
     """
     def block(match: re.Match) -> str:
-        kind, profile, *rest = match[1].split()
+        kind, *rest = match[1].split()
         makers = {"auprc": auprc_block, "auprc-authors": lambda folder: auprc_block(folder, "authors"),
-                  "patients": patients_block, "dice": dice_block, "healthy": healthy_block}
+                  "patients": patients_block, "dice": dice_block, "healthy": healthy_block, "models": models_block}
         if kind not in makers:
             raise InputError(f"unknown mark results:{match[1]}; known kinds: {', '.join(makers)}")
-        return f"<!-- results:{match[1]} -->\n{makers[kind](results / profile, *rest)}\n<!-- /results -->"
+        if rest:
+            rest[0] = results / rest[0]
+        return f"<!-- results:{match[1]} -->\n{makers[kind](*rest)}\n<!-- /results -->"
 
     return re.sub(r"<!-- results:([^>]*?) -->\n.*?<!-- /results -->", block, text, flags=re.DOTALL)
 

@@ -1,0 +1,45 @@
+"""The picture on the front page: the median test subject, chosen by rank and not by eye."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pddm_utils.benchmark.evaluate import map_scan
+from pddm_utils.benchmark.models import load_method
+from pddm_utils.benchmark.tables import read_results
+from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.settings import TRAINED_METHODS, Settings
+from pddm_utils.show.figures import compare_methods
+
+
+def median_subject(results: Path, dataset: str) -> str:
+    """The subject with the median pDDPM AUPRC (the lower one of two) at the noise level chosen on validation."""
+    scores, _ = read_results(results)
+    rows = scores[(scores.dataset == dataset) & (scores.method == "pddpm") & (scores.noise_level == "validation")
+                  & (scores.rule == DEFAULT_RULE)]
+    ranked = rows.groupby("subject").auprc.mean().sort_values(kind="stable")
+    return str(ranked.index[(len(ranked) - 1) // 2])
+
+
+def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
+    """Draw both shipped models on the median tumour subject of a profile; returns the subject.
+
+    Args:
+        settings: the profile of the finished benchmark.
+        runs: prepared scans are kept here.
+        results: the benchmark's tables.
+        out: the PNG to write.
+    """
+    dataset = f"{settings.cohort}-{settings.contrast.lower()}-tumour"
+    subject = median_subject(results, dataset)
+    row = next(row for row in cohort_rows(settings) if (row.dataset, row.subject) == (dataset, subject))
+    scan = load_scan(row, ScanCache(runs / "cache"))
+    pairs = {name: map_scan(load_method(settings, name, settings.seeds[0], runs, shipped=True), scan)
+             for name in TRAINED_METHODS}
+    figure = compare_methods(scan, {name: pair[0] for name, pair in pairs.items()},
+                             {name: pair[1] for name, pair in pairs.items()})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110, bbox_inches="tight")
+    return subject
