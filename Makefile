@@ -38,11 +38,11 @@ book: env  ## the benchmark with the shipped weights, all notebooks, then the si
 
 test: env  ## all tests but the slow ones, in a real browser too
 	$(PY) tests/browser.py
-	$(PY) -m pytest -m "not slow" $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" $(PYTEST_FLAGS)
 
 test-full: env  ## all tests, the slow ones included
 	$(PY) tests/browser.py
-	$(PY) -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_FLAGS)
 
 benchmark: PROFILE ?= laptop
 benchmark: WEIGHTS ?= train

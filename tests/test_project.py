@@ -8,14 +8,13 @@ import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from book_build import ROOT, notebook_paths, toc_pages
+from book_build import ROOT, toc_pages
 
 TEXT_SUFFIXES = {"", *".py .md .yml .yaml .toml .cff .json .ipynb .css .js .svg .csv .lock".split()}
 # Spelled in parts, so that this file does not hold what it forbids.
@@ -107,17 +106,6 @@ def test_api_page_names_every_public_module() -> None:
     named = re.findall(r"automodule:: ([\w.]+)", (ROOT / "book" / "api.md").read_text())
     files = [path.relative_to(ROOT) for path in (ROOT / "pddm_utils").rglob("*.py") if path.name[0] != "_"]
     assert sorted(named) == sorted(".".join(path.with_suffix("").parts) for path in files)
-
-
-@pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
-def test_notebook_is_clean(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
-    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
-    assert "widgets" not in notebook.metadata
-    assert notebook.metadata.kernelspec.name == "python3"
 
 
 def test_no_file_holds_what_belongs_to_one_machine() -> None:

@@ -59,7 +59,7 @@ def auprc_block(folder: Path, noise_level: str = "validation") -> str:
 def patients_block(folder: Path, dataset: str) -> str:
     """AUPRC of each patient of a small data set, without an interval."""
     scores, run = read_results(folder)
-    return (f"{subject_markdown(scores, dataset)}\n\nAUPRC of each patient, seeds averaged, no interval (two patients). "
+    return (f"{subject_markdown(scores, dataset)}\n\nAUPRC of each patient, seeds averaged, no interval, two patients. "
             f"Noise level chosen on validation subjects ({timestep_line(scores)}). "
             f"{provenance_line(run)}")
 

@@ -142,7 +142,8 @@ def lesion_table(scores: pd.DataFrame, noise_level: str = "validation", rule: st
 
 
 def format_interval(row: Mapping[str, Any], digits: int = 3) -> str:
-    """`0.412 [0.350, 0.470]`; without an interval just the mean."""
+    """`0.412 [0.350, 0.470]`, one digit more below 0.005; without an interval just the mean."""
+    digits += abs(row["mean"]) < 0.005
     mean = f"{row['mean']:.{digits}f}"
     return mean if np.isnan(row["low"]) else f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
