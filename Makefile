@@ -6,8 +6,8 @@ STAMP := .venv/.installed
 # Set this to take PyTorch from another index, for example its CPU builds:
 #   make env TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
-# Two workers; the notebook and site tests stay together in one of them.
-PYTEST_FLAGS ?= -n 2 --dist loadgroup
+# Two workers for what can run side by side; the notebooks and the site they make stay in one process.
+WORKERS ?= 2
 
 # Waiting OpenMP threads must not spin: on a busy machine they slow small runs several times over.
 export OMP_WAIT_POLICY := PASSIVE
@@ -38,11 +38,13 @@ book: env  ## the benchmark with the shipped weights, all notebooks, then the si
 
 test: env  ## all tests but the slow ones, in a real browser too
 	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not notebook" -n $(WORKERS)
+	$(PY) -m pytest -m "not slow and notebook"
 
 test-full: env  ## all tests, the slow ones included
 	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not notebook" -n $(WORKERS)
+	$(PY) -m pytest -m notebook
 
 benchmark: PROFILE ?= laptop
 benchmark: WEIGHTS ?= train

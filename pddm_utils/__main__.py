@@ -18,7 +18,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"--set {item}: write NAME=VALUE, for example --set train_steps=200")
-        overrides[name] = yaml.safe_load(value)
+        try:
+            overrides[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {item}: the value is not valid YAML; write it as in a profile") from None
     return load_settings(arguments.profile, overrides)
 
 
@@ -34,7 +37,8 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.tables import headline_markdown
 
     settings = _settings(arguments)
-    results = Path(arguments.results or Path("results") / settings.profile)
+    suffix = "-shipped" if arguments.weights == "shipped" else ""
+    results = Path(arguments.results or Path("results") / f"{settings.profile}{suffix}")
     scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
                                      arguments.jobs))
     print(headline_markdown(scores))
@@ -89,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     benchmark = commands.add_parser("benchmark", parents=[shared], help="train what is missing, score every method")
     benchmark.add_argument("--weights", choices=("train", "shipped"), default="train")
     benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
-    benchmark.add_argument("--results", help="folder for the tables; results/PROFILE when left out")
+    benchmark.add_argument("--results", help="folder for the tables; results/PROFILE[-shipped] when left out")
     benchmark.set_defaults(run=_benchmark)
 
     publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")

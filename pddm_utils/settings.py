@@ -23,7 +23,7 @@ _CHOICES = {
     "network": ("smoke", "laptop", "paper"),
     "noise": ("gaussian", "simplex"),
     "schedule": ("squaredcos_cap_v2", "linear"),
-    "mixed_precision": ("auto", "no", "bf16", "fp16"),
+    "mixed_precision": ("auto", "no", "bf16"),
 }
 _TRAINING_FIELDS = (
     "cohort", "contrast", "train_subjects", "val_subjects", "network", "noise", "schedule", "box_size", "stride",
@@ -103,8 +103,19 @@ class Settings:
                 raise InputError(f"setting {field.name}={value}; it must be positive")
         if not 0 <= self.ema_decay < 1 or self.learning_rate <= 0:
             raise InputError("setting ema_decay must be in [0, 1) and learning_rate above 0")
+        for name in ("methods", "seeds", "timesteps", "lesion_kinds"):
+            value = getattr(self, name)
+            if not value or len(set(value)) < len(value):
+                raise InputError(f"setting {name}={list(value)}; give at least one, each once")
+        if set(self.lesion_kinds) - {"tumour", "ms"}:
+            raise InputError(f"setting lesion_kinds={list(self.lesion_kinds)}; choose among tumour, ms")
+        if self.cohort == "ixi" and self.contrast != "T1":
+            raise InputError(f"setting contrast={self.contrast!r}; the IXI scans at hand are T1")
+        for name in self.extra_test_sets:
+            if not name.endswith(f"-{self.contrast.lower()}"):
+                raise InputError(f"setting extra_test_sets: {name!r} is not {self.contrast}; leave it out")
         unknown = set(self.methods) - set(METHODS)
-        if unknown or not self.methods:
+        if unknown:
             raise InputError(f"setting methods={list(self.methods)}; choose among {', '.join(METHODS)}")
         if "validation" not in self.noise_levels or not set(self.noise_levels) <= {"validation", "authors"}:
             raise InputError(f"setting noise_levels={list(self.noise_levels)}; use validation, authors")
@@ -133,6 +144,11 @@ def _convert(name: str, kind: str, value: Any) -> Any:
     """Check one value against the type written in `Settings`; ints pass for floats, lists for tuples."""
     expected = {"str": str, "int": int, "float": (int, float), "tuple[str, ...]": (list, tuple),
                 "tuple[int, ...]": (list, tuple)}[kind]
+    if kind == "float" and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
     good = isinstance(value, expected) and not isinstance(value, bool)
     if good and kind.startswith("tuple"):
         member = str if "str" in kind else int

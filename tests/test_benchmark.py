@@ -15,6 +15,7 @@ from pddm_utils.__main__ import main
 from pddm_utils.benchmark.report import fill_marks
 from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
 from pddm_utils.benchmark.tables import (
+    METHOD_NAMES,
     headline_markdown,
     lesion_table,
     paired_table,
@@ -103,6 +104,18 @@ def test_tables_average_seeds_within_subjects_and_pair_by_subject() -> None:
     assert lesions.lesions == 6 and lesions.sensitivity == 0.5 and lesions.false_components == 2
     text = headline_markdown(scores)
     assert "simulated-t2-tumour (n = 6)" in text and "0.200 [0.200, 0.200]" in text and "healthy" not in text
+
+
+def test_a_method_that_was_left_out_is_no_error() -> None:
+    scores = made_up_scores()
+    text = headline_markdown(scores[scores.method != "ddpm"])
+    assert METHOD_NAMES["ddpm"] not in text and METHOD_NAMES["pddpm"] in text
+
+
+def test_publishing_what_was_not_trained_is_refused(capsys, tmp_path: Path) -> None:
+    results = Path(__file__).parents[1] / "results" / "laptop"
+    words = ["publish", "--profile", "laptop", "--runs", str(tmp_path), "--results", str(results)]
+    assert main(words) == 2 and "not trained in" in capsys.readouterr().err
 
 
 def test_methods_scored_on_different_subjects_are_not_paired() -> None:

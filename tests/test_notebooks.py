@@ -20,7 +20,7 @@ CPU_SECONDS = {"05_benchmark": 180}  # it scores whole volumes, unless their par
 MOST_CPU_SECONDS = 60  # of any other
 PARTS = ("## Where it fails", "## Exercises", "## Summary", "**Next:**")
 
-pytestmark = [pytest.mark.notebook, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.notebook
 each_notebook = pytest.mark.parametrize("path", notebook_paths(), ids=lambda path: path.stem)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from pddm_utils.data import prepare
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import (
@@ -334,3 +336,10 @@ def test_partial_entries_of_killed_processes_are_swept(tmp_path) -> None:
     ScanCache(tmp_path)
     assert not old.exists()
     assert fresh.exists(), "another process may be writing it"
+
+
+def test_cache_key_covers_every_module_that_makes_a_scan() -> None:
+    folder = Path(prepare.__file__).parent
+    imported = set(re.findall(r"from pddm_utils\.data\.(\w+) import", "".join(
+        (folder / f"{name}.py").read_text() for name in prepare._CODE)))
+    assert imported - {"manifest"} <= set(prepare._CODE)

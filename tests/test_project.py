@@ -91,7 +91,7 @@ def test_conda_environment_installs_from_pyproject(pyproject: dict) -> None:
 def test_citation_has_the_package_version(pyproject: dict) -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == pyproject["project"]["version"]
-    assert citation["license"] == pyproject["project"]["license"]
+    assert " AND ".join(citation["license"]) == pyproject["project"]["license"]
 
 
 def test_every_page_of_the_toc_exists_and_none_is_left_out() -> None:

@@ -25,7 +25,7 @@ LOOKS = {
 PAYLOAD_BYTES = 3_000_000
 SCREENSHOT_ROWS = 10_000
 
-pytestmark = [pytest.mark.browser, pytest.mark.notebook, pytest.mark.xdist_group("book")]
+pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

@@ -15,7 +15,8 @@ from pddm_utils.data.sources import require_data_root
 from pddm_utils.diffusion.checkpoint import replace_folder
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.diffusion.training import read_training
+from pddm_utils.diffusion.training import finished_key, read_training
+from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.settings import TRAINED_METHODS, Settings
 from pddm_utils.weights import model_name, weights_root
@@ -29,7 +30,7 @@ _DATA = {
 }
 _LICENCES = {
     "simulated": """The weights are MIT licensed like the project. The simulated subjects derive from the MNI ICBM 152
-non-linear 6th generation symmetric atlas as distributed with nilearn: Copyright (C) 1993-2004 Louis Collins,
+non-linear symmetric 2009a template as distributed with nilearn: Copyright (C) 1993-2009 Louis Collins,
 McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University. Permission to use, copy, modify,
 and distribute this software and its documentation for any purpose and without fee is hereby granted, provided that
 the above copyright notice appear in all copies. The authors and McGill University make no representations about the
@@ -58,10 +59,15 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
         InputError: the benchmark has not finished.
     """
     scores, run = read_results(results)
+    if run["weights"] == "shipped":
+        raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
     seed, written = settings.seeds[0], []
     for method in (name for name in settings.methods if name in TRAINED_METHODS):
         rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
         name, source = model_name(settings, method), model_folder(settings, method, seed, runs)
+        if rows.empty or finished_key(source) is None:
+            raise InputError(f"{method}, seed {seed}: not trained in {runs} or not scored in {results}; "
+                             f"run: python -m pddm_utils benchmark --profile {settings.profile}")
         target = weights_root() / name
         temporary = target.with_name(f".{name}.new")
         shutil.rmtree(temporary, ignore_errors=True)

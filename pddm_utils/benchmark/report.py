@@ -35,7 +35,8 @@ def provenance_line(run: Mapping[str, Any]) -> str:
     steps = ", ".join(f"{name} {record['steps']} steps in {record['cpu_seconds'] / 60:.0f} CPU min"
                       for name, record in run["models"].items())
     seeds = ", ".join(map(str, settings["seeds"]))
-    return (f"Made with `make benchmark PROFILE={settings['profile']}`; seeds {seeds}; "
+    weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
+    return (f"Made with `make benchmark PROFILE={settings['profile']}{weights}`; seeds {seeds}; "
             f"{steps}; {hardware['cpu']}, {hardware['cores']} cores"
             f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}.")
 
@@ -43,7 +44,7 @@ def provenance_line(run: Mapping[str, Any]) -> str:
 def timestep_line(scores: pd.DataFrame) -> str:
     """Which noise level each method runs at."""
     chosen = scores[scores.noise_level == "validation"].groupby("method").timestep.first()
-    return ", ".join(f"{METHOD_NAMES[name]}: index {chosen[name]}" for name in METHOD_NAMES if name in chosen)
+    return ", ".join(f"{METHOD_NAMES[name]}: timestep {chosen[name]}" for name in METHOD_NAMES if name in chosen)
 
 
 def auprc_block(folder: Path, noise_level: str = "validation") -> str:
@@ -51,14 +52,17 @@ def auprc_block(folder: Path, noise_level: str = "validation") -> str:
     scores, run = read_results(folder)
     large = scores.groupby("dataset").subject.transform("nunique") >= 5
     table = headline_markdown(scores[large], "auprc", noise_level)
-    levels = timestep_line(scores) if noise_level == "validation" else f"index {run['settings']['authors_timestep']}"
+    levels = timestep_line(scores) if noise_level == "validation" else f"timestep {run['settings']['authors_timestep']}"
     what = "chosen on validation subjects" if noise_level == "validation" else "the authors'"
-    return f"{table}\n\nAUPRC, {_INTERVAL}. Noise level {what} ({levels}). {provenance_line(run)}"
+    test = "p by sign flips, Holm-corrected over the table"
+    return f"{table}\n\nAUPRC, {_INTERVAL}; {test}. Noise level: {what} ({levels}). {provenance_line(run)}"
 
 
 def patients_block(folder: Path, dataset: str) -> str:
     """AUPRC of each patient of a small data set, without an interval."""
     scores, run = read_results(folder)
+    if dataset not in set(scores.dataset):
+        raise InputError(f"{folder}/scores.csv has no {dataset}; run the benchmark with PDDM_DATA set")
     return (f"{subject_markdown(scores, dataset)}\n\nAUPRC of each patient, seeds averaged, no interval, two patients. "
             f"Noise level chosen on validation subjects ({timestep_line(scores)}). "
             f"{provenance_line(run)}")
@@ -72,7 +76,7 @@ def dice_block(folder: Path, dataset: str) -> str:
              if rule in set(part.rule)]
     tables = {rule: summary_table(part, "dice", rule=rule).set_index("method") for rule in rules}
     methods = [name for name in METHOD_NAMES if name in tables[DEFAULT_RULE].index]
-    rows = [[rule + (" (default)" if rule == DEFAULT_RULE else " (upper bound)" if rule == ORACLE else ""),
+    rows = [[rule + (" (default)" if rule == DEFAULT_RULE else " (test labels)" if rule == ORACLE else ""),
              *(format_interval(tables[rule].loc[method]) for method in methods)] for rule in rules]
     return (markdown_table(["threshold rule", *(METHOD_NAMES[m] for m in methods)], rows)
             + f"\n\nDice on {dataset}, {_INTERVAL.split(' ±')[0]}. {provenance_line(run)}")
@@ -136,6 +140,8 @@ def fill_pages(pages: list[Path], results: Path) -> list[Path]:
     """Bring the marked tables of these pages up to date; returns the pages that changed."""
     changed = []
     for page in pages:
+        if not page.is_file():
+            raise InputError(f"{page}: no such page; run this in the project's folder")
         old = page.read_text(encoding="utf-8")
         new = fill_marks(old, results)
         if new != old:

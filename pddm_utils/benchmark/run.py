@@ -69,8 +69,7 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     """
     started = time.perf_counter()
     if benchmark.shipped:
-        first = benchmark.settings.seeds[:1]
-        benchmark = dataclasses.replace(benchmark, settings=dataclasses.replace(benchmark.settings, seeds=first))
+        benchmark = dataclasses.replace(benchmark, settings=_settings_of_shipped(benchmark.settings))
     settings = benchmark.settings
     for name in missing_test_sets(settings):
         print(f"{name}: left out, it needs real scans (set PDDM_DATA)", file=sys.stderr)
@@ -89,6 +88,15 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
     return scores
+
+
+def _settings_of_shipped(settings: Settings) -> Settings:
+    """The profile with one seed and with the network, noise and boxes that the shipped models were trained with."""
+    changes: dict[str, Any] = {"seeds": settings.seeds[:1]}
+    for name in (name for name in settings.methods if name in TRAINED_METHODS):
+        made_with = read_training(weights_folder(model_name(settings, name)))["settings"]
+        changes |= {key: made_with[key] for key in ("network", "noise", "schedule", "box_size", "stride")}
+    return dataclasses.replace(settings, **changes)
 
 
 def choose_timesteps(selection: pd.DataFrame, settings: Settings) -> dict[str, int]:
@@ -160,7 +168,9 @@ def _weights_digest(benchmark: Benchmark, name: str, seed: int) -> str:
     settings = benchmark.settings
     folder = (weights_folder(model_name(settings, name)) if benchmark.shipped
               else model_folder(settings, name, seed, benchmark.runs))
-    return hashlib.sha256((folder / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    # The folder's noise level is no part of it: publishing sets that, and scores name theirs.
+    files = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in files)).hexdigest()
 
 
 def _code_digest() -> str:

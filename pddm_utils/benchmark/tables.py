@@ -81,20 +81,22 @@ def paired_table(
     scores: pd.DataFrame, metric: str, better: str = "pddpm", baseline: str = "ddpm",
     noise_level: str = "validation", rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
-    """Differences `better - baseline` on the same subjects, with Holm's correction over the table.
+    """Differences `better - baseline` on the same subjects, with Holm's correction over the data sets.
 
     Returns:
         Columns dataset, mean, low, high, p_value, p_holm, subjects.
     """
     records = []
-    chosen = scores[(scores.rule == rule) & (scores.noise_level == noise_level)]
-    for dataset, rows in chosen.groupby("dataset", sort=False):
+    chosen = with_intensity(scores, noise_level)
+    for dataset, rows in chosen[chosen.rule == rule].groupby("dataset", sort=False):
         sides = [seed_mean(part[metric], part.subject) for part in
                  (rows[rows.method == better], rows[rows.method == baseline])]
         (subjects, a), (others, b) = sides
+        if not len(a) or not len(b):
+            continue
         if not np.array_equal(subjects, others):
             raise InputError(f"{dataset}: {better} and {baseline} were scored on different subjects; run both again")
-        if len(a) == 0 or np.isnan(a - b).all():
+        if np.isnan(a - b).all():
             continue
         d = paired_difference(a, b, subjects)
         records.append({"dataset": dataset, "mean": d.mean, "low": d.low, "high": d.high, "p_value": d.p_value,
@@ -155,8 +157,12 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def headline_markdown(scores: pd.DataFrame, metric: str = "auprc", noise_level: str = "validation") -> str:
-    """Data sets as rows, methods as columns, and the paired difference pDDPM minus DDPM."""
-    summary, paired = summary_table(scores, metric, noise_level), paired_table(scores, metric, noise_level=noise_level)
+    """Data sets as rows, methods as columns, and paired differences with p-values, Holm-corrected over the table."""
+    summary = summary_table(scores, metric, noise_level)
+    paired = {baseline: paired_table(scores, metric, baseline=baseline, noise_level=noise_level)
+              for baseline in ("ddpm", "intensity")}
+    paired = pd.concat([table.assign(baseline=name) for name, table in paired.items()], ignore_index=True)
+    paired = paired.assign(p_holm=holm(paired.p_value)) if len(paired) else paired
     methods = [name for name in METHOD_NAMES if name in set(summary.method)]
     rows = []
     for dataset in summary.dataset.unique():
@@ -165,11 +171,18 @@ def headline_markdown(scores: pd.DataFrame, metric: str = "auprc", noise_level: 
             row = summary[(summary.dataset == dataset) & (summary.method == method)].iloc[0]
             spread = "" if np.isnan(row.std_seeds) else f" ± {row.std_seeds:.3f}"
             cells.append(format_interval(row) + spread)
-        difference = paired[paired.dataset == dataset]
-        cells.append(format_interval(difference.iloc[0]) if len(difference) else "")
+        for baseline in ("ddpm", "intensity"):
+            difference = paired[(paired.dataset == dataset) & (paired.baseline == baseline)] if len(paired) else paired
+            cells.append(_format_difference(difference.iloc[0]) if len(difference) else "")
         count = int(summary[summary.dataset == dataset].subjects.max())
         rows.append([f"{dataset} (n = {count})", *cells])
-    return markdown_table(["data set", *(METHOD_NAMES[m] for m in methods), "pDDPM − DDPM"], rows)
+    header = ["data set", *(METHOD_NAMES[m] for m in methods), "pDDPM − DDPM", "pDDPM − intensity"]
+    return markdown_table(header, rows)
+
+
+def _format_difference(row: Mapping[str, Any]) -> str:
+    p = row["p_holm"]
+    return format_interval(row) + ("" if np.isnan(p) else f", p = {p:.4f}")
 
 
 def subject_markdown(scores: pd.DataFrame, dataset: str, noise_level: str = "validation") -> str:

@@ -26,6 +26,11 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
     if settings.cohort == "ixi":
         rows = ixi_rows(require_data_root(), settings.train_subjects, settings.val_subjects, settings.test_subjects,
                         settings.lesion_kinds)
+        train = sum(row.split == "train" for row in rows)
+        if train < settings.train_subjects:
+            raise InputError(f"setting train_subjects={settings.train_subjects}; there are {train}")
+        lesioned = sorted({row.subject for row in rows if row.split == "val"})[:settings.val_lesion_subjects]
+        rows = [row for row in rows if row.split != "val" or not row.lesion_mask or row.subject in lesioned]
     else:
         rows = [row for row in simulated_rows(settings.contrast, settings.train_subjects, settings.val_subjects,
                                               settings.val_lesion_subjects, settings.test_subjects)

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 # The code that decides what a prepared scan looks like: its text is part of the cache key.
-_CODE = ("brain", "frame", "lesions", "prepare", "scan", "simulate", "volume")
+_CODE = ("brain", "frame", "lesions", "prepare", "scan", "simulate", "tissues", "volume")
 _ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_mask": np.dtype(bool)}
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 

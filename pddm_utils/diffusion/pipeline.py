@@ -100,7 +100,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         if not 0 <= timestep < self.scheduler.config.num_train_timesteps:
             raise InputError(f"timestep {timestep}; use 0 to {self.scheduler.config.num_train_timesteps - 1}")
         if generator is None and seed is not None:
-            generator = torch.Generator(clean.device).manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
         grid = BoxGrid(tuple(clean.shape[-2:]), self.config.box_size, self.config.stride)
         pairs = boxes_with_content(grid.boxes, active).nonzero()  # (P, 2): slice, box
         slice_index, boxes = pairs[:, 0], grid.boxes.to(clean.device)[pairs[:, 1]]
