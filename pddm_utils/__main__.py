@@ -55,7 +55,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
 
 def _hero(arguments: argparse.Namespace) -> None:
-    from pddm_utils.benchmark.hero import save_hero
+    from pddm_utils.show.hero import save_hero
 
     settings = _settings(arguments)
     subject = save_hero(settings, Path(arguments.runs), Path("results") / settings.profile, Path(arguments.out))

@@ -16,7 +16,6 @@ from pddm_utils.evaluation.metrics import average_precision, healthy_l1, lesion_
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, LESION_VAL, ORACLE, HealthyQuantile, PooledDiceCurve
 from pddm_utils.methods.base import Method
-from pddm_utils.methods.diffusion import DiffusionReconstruction
 
 
 def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -25,10 +24,7 @@ def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[n
     Returns:
         Reconstruction and anomaly map, both `(D, H, W)` float32.
     """
-    if isinstance(method, DiffusionReconstruction):
-        reconstruction = method.reconstruct(scan, timestep)
-    else:
-        reconstruction = method.reconstruct(scan)
+    reconstruction = method.reconstruct(scan, timestep)
     return reconstruction, anomaly_map(scan.image, reconstruction, scan.brain_mask)
 
 
@@ -40,7 +36,7 @@ def every_nth_slice(scan: Scan, step: int) -> Scan:
 
 
 def score_noise_level(
-    method: DiffusionReconstruction, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int, slice_step: int
+    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int, slice_step: int
 ) -> pd.DataFrame:
     """AUPRC of every lesioned validation subject at one noise level, on every `slice_step`-th slice.
 

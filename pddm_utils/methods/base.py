@@ -23,5 +23,5 @@ class Method(Protocol):
     def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
         """Learn from healthy slices; keeps its state in `folder`, and goes on from there when interrupted."""
 
-    def reconstruct(self, scan: Scan) -> np.ndarray:
-        """Pseudo-healthy volume x^, `(D, H, W)` float32 in [0, 1]."""
+    def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
+        """Pseudo-healthy volume x^, `(D, H, W)` float32 in [0, 1]; methods without noise ignore the timestep."""

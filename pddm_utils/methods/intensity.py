@@ -22,7 +22,7 @@ class IntensityThreshold:
     def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
         """Nothing to learn."""
 
-    def reconstruct(self, scan: Scan) -> np.ndarray:
+    def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """`(D, H, W)` float32: 0 everywhere, or 1 in the brain on T1."""
         if scan.contrast == "T1":
             return scan.brain_mask.astype(np.float32)
