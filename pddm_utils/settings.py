@@ -27,7 +27,7 @@ _CHOICES = {
 }
 _TRAINING_FIELDS = (
     "cohort", "contrast", "train_subjects", "val_subjects", "network", "noise", "schedule", "box_size", "stride",
-    "batch_size", "learning_rate", "warmup_steps", "ema_decay", "mixed_precision",
+    "timestep_power", "batch_size", "learning_rate", "warmup_steps", "ema_decay", "mixed_precision",
 )
 
 
@@ -48,6 +48,8 @@ class Settings:
         noise: `gaussian` or `simplex`.
         schedule: `beta_schedule` of diffusers' `DDPMScheduler`.
         box_size, stride: of the patched model, in pixels; the whole-image model is one box of the slice's size.
+        timestep_power: training draws the index 1000 u^(1/power), u uniform: 1 is uniform as published, larger values
+            spend more samples on the high noise levels that rebuild healthy anatomy.
         train_steps: optimiser steps of the first seed.
         extra_seed_steps: optimiser steps of every other seed.
         batch_size: slices a step, over all processes.
@@ -77,6 +79,7 @@ class Settings:
     schedule: str
     box_size: int
     stride: int
+    timestep_power: float
     train_steps: int
     extra_seed_steps: int
     batch_size: int
@@ -101,8 +104,8 @@ class Settings:
             value = getattr(self, field.name)
             if field.type == "int" and value < (0 if field.name in ("warmup_steps", "authors_timestep") else 1):
                 raise InputError(f"setting {field.name}={value}; it must be positive")
-        if not 0 <= self.ema_decay < 1 or self.learning_rate <= 0:
-            raise InputError("setting ema_decay must be in [0, 1) and learning_rate above 0")
+        if not 0 <= self.ema_decay < 1 or self.learning_rate <= 0 or self.timestep_power <= 0:
+            raise InputError("setting ema_decay must be in [0, 1), learning_rate and timestep_power above 0")
         for name in ("methods", "seeds", "timesteps", "lesion_kinds"):
             value = getattr(self, name)
             if not value or len(set(value)) < len(value):

@@ -74,6 +74,15 @@ def test_both_methods_see_the_same_slices_noise_levels_and_noise() -> None:
     assert whole.mask.all() and boxed.mask.float().mean() == 0.25
 
 
+@pytest.mark.parametrize(("power", "above_818"), [(1.0, 0.18), (3.0, 1 - 0.818**3)])
+def test_the_power_shifts_the_drawn_noise_levels_upwards(power: float, above_818: float) -> None:
+    drawer = SampleDrawer(ArraySlices(2), settings(timestep_power=power), BoxGrid(32, 32), seed=0)
+    levels = [drawer._timestep(uniform) for uniform in range(1000)]
+    assert min(levels) >= 0 and max(levels) == 999 and levels == sorted(levels)
+    assert np.mean(np.array(levels) >= 818) == pytest.approx(above_818, abs=0.003)
+    assert levels == list(range(1000)) or power != 1
+
+
 def test_loss_counts_the_inside_of_the_box_only() -> None:
     clean, prediction = torch.zeros(2, 1, 4, 4), torch.full((2, 1, 4, 4), 100.0)
     mask = torch.zeros(2, 1, 4, 4, dtype=torch.bool)

@@ -57,7 +57,7 @@ class SampleDrawer:
 
     Args:
         source: healthy slices.
-        settings: noise type and schedule.
+        settings: noise type, schedule, and how often each noise level is drawn.
         grid: one cell is drawn per sample; a grid of one box is whole-image diffusion.
         seed: of all draws.
     """
@@ -66,8 +66,9 @@ class SampleDrawer:
         if len(source) == 0:
             raise InputError("no training slices; check the manifest's train rows")
         self.source, self.grid, self.seed = source, grid, seed
-        self.noise = NOISES[settings.noise]
+        self.noise, self.timestep_power = NOISES[settings.noise], settings.timestep_power
         self.scheduler = make_scheduler(settings.schedule)
+        self.levels = self.scheduler.config.num_train_timesteps
 
     def draw(self, samples: range, device: torch.device | str = "cpu") -> Batch:
         """The samples with these global numbers, whatever batch or process they fall in."""
@@ -75,7 +76,7 @@ class SampleDrawer:
         for number in samples:
             rng = np.random.default_rng([self.seed, number])
             slices.append(torch.from_numpy(self.source[int(rng.integers(len(self.source)))]))
-            timesteps.append(int(rng.integers(self.scheduler.config.num_train_timesteps)))
+            timesteps.append(self._timestep(int(rng.integers(self.levels))))
             generators.append(torch.Generator().manual_seed(int(rng.integers(2**62))))
         clean = (torch.stack(slices)[:, None] * 2 - 1).to(device)  # (B, 1, H, W)
         steps = torch.tensor(timesteps, device=device)
@@ -83,6 +84,10 @@ class SampleDrawer:
         boxes = random_grid_boxes(len(clean), self.grid, generators).to(device)
         noisy = noise_boxes(clean, self.scheduler.add_noise(clean, noise, steps), boxes)
         return Batch(clean, noisy, box_mask(boxes, tuple(clean.shape[-2:])), steps)
+
+    def _timestep(self, uniform: int) -> int:
+        """A uniform index as it is for power 1; larger powers move it towards the high noise levels."""
+        return int(self.levels * ((uniform + 0.5) / self.levels) ** (1 / self.timestep_power))
 
 
 def box_loss(prediction: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
