@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +21,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pi
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.weights import weights_folder
 
 DEFAULT_MODELS = {"T2": "simulated-t2-pddpm", "T1": "ixi-t1-pddpm"}
@@ -38,6 +41,7 @@ class Detection:
         model: name of the model.
         timestep: its noise level.
         threshold: the healthy-quantile threshold (0.99).
+        quality: how far the scan lies from the healthy scans behind that threshold, with warnings.
     """
 
     reconstruction: nib.Nifti1Image
@@ -50,6 +54,7 @@ class Detection:
     model: str
     timestep: int
     threshold: float
+    quality: Quality
 
     @property
     def anomalous_ml(self) -> float:
@@ -63,8 +68,20 @@ class Detection:
         return show_reconstruction(self.scan, self.prepared_reconstruction, self.prepared_map,
                                    threshold=self.threshold)
 
+    def report(self) -> dict[str, Any]:
+        """What was found, with what, and how far it can be trusted; JSON-ready."""
+        return {"scan": self.scan.subject, "contrast": self.scan.contrast, "model": self.model,
+                "timestep": self.timestep, "threshold_rule": DEFAULT_RULE, "threshold": self.threshold,
+                "anomalous_ml": round(self.anomalous_ml, 3),
+                "assessed_ml": round(float(erode_in_plane(self.scan.brain_mask).sum() * VOXEL_VOLUME_ML), 1),
+                "brain_ml": round(float(self.scan.brain_mask.sum() * VOXEL_VOLUME_ML), 1),
+                "out_of_distribution": self.quality.out_of_distribution, "quality": self.quality.values,
+                "deviations": self.quality.deviations, "warnings": list(self.quality.warnings), "notice": NOTICE}
+
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the three images, `anomaly.png` and `report.json`; each file appears whole or not at all."""
+        """Write the three images, `anomaly.png`, `report.html` and `report.json`; each appears whole or not at all."""
+        from pddm_utils.show.scan_report import report_page
+
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,18 +91,18 @@ class Detection:
             raise InputError(f"{folder}: cannot write there ({error}); choose another folder") from None
         images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
                   "anomaly_mask": self.anomaly_mask}
-        paths = [folder / f"{name}.nii.gz" for name in images] + [folder / "anomaly.png", folder / "report.json"]
-        for path, image in zip(paths, images.values(), strict=False):
-            save_nifti(image, path)
-        partial = folder / f".anomaly.{os.getpid()}.png"
-        self.figure().savefig(partial, dpi=120, bbox_inches="tight")
-        os.replace(partial, paths[3])
-        report = {"model": self.model, "timestep": self.timestep, "threshold_rule": DEFAULT_RULE,
-                  "threshold": self.threshold, "anomalous_ml": round(self.anomalous_ml, 3), "notice": NOTICE}
-        partial = folder / f".report.{os.getpid()}.json"
-        partial.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, paths[4])
-        return paths
+        for name, image in images.items():
+            save_nifti(image, folder / f"{name}.nii.gz")
+        picture = io.BytesIO()
+        self.figure().savefig(picture, format="png", dpi=120, bbox_inches="tight")
+        page = report_page(self.scan, self.prepared_reconstruction, self.prepared_map, self.report())
+        contents = {"anomaly.png": picture.getvalue(), "report.html": page.encode(),
+                    "report.json": (json.dumps(self.report(), indent=1) + "\n").encode()}
+        for name, content in contents.items():
+            partial = folder / f".{name}.{os.getpid()}"
+            partial.write_bytes(content)
+            os.replace(partial, folder / name)
+        return [folder / f"{name}.nii.gz" for name in images] + [folder / name for name in contents]
 
 
 def detect(
@@ -129,8 +146,10 @@ def detect(
     residual = anomaly_map(prepared.image, reconstruction, prepared.brain_mask)
     threshold = facts["thresholds"][DEFAULT_RULE]
     found = drop_small_components(residual > threshold)
-    detection = Detection(*_scan_images(row, prepared, reconstruction, residual, found), prepared, reconstruction,
-                          residual, found, name, facts["timestep"], threshold)
+    reference = load_volume(row.image).image
+    quality = _quality(prepared, reconstruction, facts, reference)
+    detection = Detection(*_scan_images(reference, prepared, reconstruction, residual, found), prepared,
+                          reconstruction, residual, found, name, facts["timestep"], threshold, quality)
     if out is not None:
         detection.save(out)
     return detection
@@ -159,11 +178,18 @@ def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
     return load_pipeline(folder), json.loads(facts.read_text(encoding="utf-8")), folder.name
 
 
+def _quality(prepared: Scan, reconstruction: np.ndarray, facts: dict, reference: nib.Nifti1Image) -> Quality:
+    others = {contrast: _model(name)[1]["reference"] for contrast, name in DEFAULT_MODELS.items()
+              if contrast != facts["contrast"]}
+    quality = assess_quality(prepared, reconstruction, facts["reference"], others)
+    brain = np.asarray(to_scan_space(prepared.brain_mask, prepared.affine, reference).dataobj) > 0
+    return replace(quality, warnings=(*field_of_view_warnings(brain), *quality.warnings))
+
+
 def _scan_images(
-    row: ManifestRow, prepared: Scan, reconstruction: np.ndarray, residual: np.ndarray, found: np.ndarray
+    reference: nib.Nifti1Image, prepared: Scan, reconstruction: np.ndarray, residual: np.ndarray, found: np.ndarray
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image, nib.Nifti1Image]:
     """Reconstruction, map and mask on the scan's grid; not assessed is NaN in the map and 255 in the mask."""
-    reference = load_volume(row.image).image
     pull = [to_scan_space(volume, prepared.affine, reference)
             for volume in (reconstruction, residual, found, erode_in_plane(prepared.brain_mask))]
     reconstructed, values, mask, assessed = pull

@@ -11,6 +11,8 @@ import pandas as pd
 
 from pddm_utils.benchmark.models import model_folder
 from pddm_utils.benchmark.tables import read_results
+from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.diffusion.checkpoint import replace_folder
 from pddm_utils.diffusion.network import parameter_count
@@ -18,6 +20,8 @@ from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.diffusion.training import finished_key, read_training
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
+from pddm_utils.methods.diffusion import DiffusionReconstruction
+from pddm_utils.quality import healthy_reference
 from pddm_utils.settings import TRAINED_METHODS, Settings
 from pddm_utils.weights import model_name, weights_root
 
@@ -73,6 +77,7 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         facts = _facts(settings, method, rows)
+        facts["reference"] = _reference(settings, source, facts["timestep"], runs)
         _set_timestep(temporary / "model_index.json", facts["timestep"])
         (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
@@ -87,6 +92,13 @@ def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any
     thresholds = {rule: float(rows[rows.rule == rule].threshold.iloc[0]) for rule in HEALTHY_QUANTILES}
     return {"cohort": settings.cohort, "contrast": settings.contrast, "method": method,
             "timestep": int(rows.timestep.iloc[0]), "thresholds": thresholds}
+
+
+def _reference(settings: Settings, source: Path, timestep: int, runs: Path) -> dict[str, Any]:
+    """What the healthy validation scans look like to the model: `detect` warns where a scan is unlike them."""
+    method, cache = DiffusionReconstruction.from_pretrained(source, source.name, settings), ScanCache(runs / "cache")
+    scans = (load_scan(row, cache) for row in cohort_rows(settings) if row.split == "val" and not row.lesion_mask)
+    return healthy_reference((scan, method.reconstruct(scan, timestep)) for scan in scans)
 
 
 def _set_timestep(index: Path, timestep: int) -> None:
