@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
-from pddm_utils.diffusion.noise import _EDGES, NOISES, _corners, gaussian_noise, simplex_noise
+from pddm_utils.diffusion.noise import _EDGES, NOISES, _corners, gaussian_noise, radial_spectrum, simplex_noise
 from pddm_utils.errors import InputError
 
 
@@ -231,3 +231,26 @@ class TestScheduleOracle:
         image, noise = gaussian_noise((300, 1, 32, 32), seeded(0)), simplex_noise((300, 1, 32, 32), seeded(1))
         noisy = schedule.add_noise(image, noise, torch.full((300,), 499))
         assert noisy.var().item() == pytest.approx(1, abs=0.04)
+
+
+def test_white_noise_has_a_flat_spectrum_of_its_variance():
+    frequency, power = radial_spectrum(2 * torch.randn(64, 32, 32, generator=seeded(0)))
+    torch.testing.assert_close(frequency, torch.arange(1, 17) / 32)
+    torch.testing.assert_close(power, torch.full((16,), 4.0, dtype=torch.float64), rtol=0.15, atol=0)
+
+
+def test_a_wave_has_its_power_at_its_frequency():
+    wave = torch.cos(2 * math.pi * 5 * torch.arange(32) / 32).expand(1, 32, 32)
+    frequency, power = radial_spectrum(wave)
+    assert frequency[power.argmax()] == 5 / 32
+    assert power[power.argmax()] > 1e6 * power.sum().sub(power.max())
+
+
+def test_simplex_noise_has_more_power_in_long_waves(many: torch.Tensor):
+    _, power = radial_spectrum(many[:200, 0])
+    assert power[1] > 10 * power[15] > 0
+
+
+def test_a_spectrum_needs_square_images():
+    with pytest.raises(InputError, match=r"pass \(B, H, H\)"):
+        radial_spectrum(torch.zeros(2, 1, 8, 8))

@@ -240,4 +240,33 @@ def simplex_noise(
     return torch.cat(fields)[:, None].to(target, dtype)
 
 
+def radial_spectrum(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Power of square images by spatial frequency, averaged over images and over rings of equal frequency.
+
+    The power is |FFT|^2 / (H W), so that white noise of unit variance has a power of 1 at every frequency.
+
+    Args:
+        images: (B, H, H).
+
+    Returns:
+        Frequencies in cycles per pixel, 1/H to 1/2, (H // 2,), and the power at each, float64 (H // 2,).
+
+    Raises:
+        InputError: images of another shape.
+
+    Example:
+        >>> radial_spectrum(torch.randn(8, 96, 96))[0].shape
+        torch.Size([48])
+    """
+    if images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise InputError(f"radial_spectrum: shape {tuple(images.shape)}; pass (B, H, H)")
+    size = images.shape[1]
+    power = torch.fft.fft2(images.double()).abs().square().mean(dim=0) / size**2
+    waves = torch.fft.fftfreq(size, d=1 / size)  # waves across the image
+    ring = torch.hypot(waves[:, None], waves).round().long().to(power.device)
+    total = torch.zeros(int(ring.max()) + 1, dtype=power.dtype, device=power.device)
+    mean = total.index_add(0, ring.flatten(), power.flatten()) / torch.bincount(ring.flatten())
+    return torch.arange(1, size // 2 + 1) / size, mean[1 : size // 2 + 1]
+
+
 NOISES = {"gaussian": gaussian_noise, "simplex": simplex_noise}
