@@ -62,6 +62,13 @@ def _hero(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out} ({subject})")
 
 
+def _social(arguments: argparse.Namespace) -> None:
+    from pddm_utils.show.social import save_social_preview
+
+    save_social_preview(_settings(arguments), Path(arguments.runs), Path(arguments.out))
+    print(f"written: {arguments.out}")
+
+
 def _tables(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.report import fill_pages
 
@@ -103,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     hero = commands.add_parser("hero", parents=[shared], help="draw the median test subject of a finished benchmark")
     hero.add_argument("--out", default="book/figures/hero.png")
     hero.set_defaults(run=_hero)
+
+    social = commands.add_parser("social", parents=[shared], help="draw the picture that a shared link shows")
+    social.add_argument("--out", default="book/_static/social.png")
+    social.set_defaults(run=_social)
 
     tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
     tables.add_argument("pages", nargs="*", default=["README.md", "book/results.md", "book/model-cards.md"])

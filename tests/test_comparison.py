@@ -8,45 +8,33 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
 from browser import open_browser
+from figure_page import DEPTH, SIZE, move, open_page, pixels, point, press, small_pipelines, small_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.show.comparison import Comparison, compare, pack, slices_to_show, to_levels, unpack
+from pddm_utils.show.comparison import Comparison, compare
 from pddm_utils.show.figures import METHOD_COLOURS, METHOD_LABELS
+from pddm_utils.show.widget import pack, slices_to_show, to_levels, unpack
 
-SIZE, DEPTH, TIMESTEPS = 32, 16, (249, 818)
+TIMESTEPS = (249, 818)
 THRESHOLDS = {"ddpm": 0.05, "pddpm": 0.08}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 @pytest.fixture(scope="module")
 def scan() -> Scan:
-    rng = np.random.default_rng(0)
-    brain = np.zeros((DEPTH, SIZE, SIZE), dtype=bool)
-    brain[:, 3:-3, 4:-4] = True
-    lesion = np.zeros_like(brain)
-    lesion[5:8, 18:24, 7:12] = True
-    image = np.where(brain, rng.uniform(0.2, 0.6, brain.shape), 0) + 0.3 * lesion
-    image = image.astype(np.float32)
-    return Scan("s1", "simulated-t2-tumour", "T2", image, brain, lesion, np.diag([2.0, 2, 2, 1]))
+    return small_scan()
 
 
 @pytest.fixture(scope="module")
 def pipelines() -> dict[str, PatchedReconstructionPipeline]:
-    made = {}
-    for name, box in (("ddpm", SIZE), ("pddpm", SIZE // 2)):
-        torch.manual_seed(box)
-        network = make_network("smoke", SIZE).eval()
-        made[name] = PatchedReconstructionPipeline(network, make_scheduler(), box, box)
-    return made
+    return small_pipelines()
 
 
 @pytest.fixture(scope="module")
@@ -168,38 +156,12 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-def open_page(browser: Browser, body: str, **options: object) -> Page:
-    """A page that holds `body`; its `troubles` collect errors and every request that leaves the page."""
-    page = browser.new_page(**options)
-    page.troubles = []
-    page.on("pageerror", lambda error: page.troubles.append(str(error)))
-    page.on("console", lambda m: page.troubles.append(m.text) if m.type == "error" else None)
-    inside = ("blob:", "data:")
-    page.on("request", lambda r: None if r.url.startswith(inside) else page.troubles.append(r.url))
-    page.set_content(f'<!doctype html><html lang="en"><body>{body}</body></html>')
-    page.locator("[data-ready]").first.wait_for(timeout=30_000)
-    return page
-
-
 @pytest.fixture(scope="module")
 def page(browser: Browser, comparison: Comparison) -> Iterator[Page]:
     opened = open_page(browser, comparison.to_html())
     yield opened
     assert opened.troubles == []
     opened.close()
-
-
-def move(page: Page, control: str, value: int) -> None:
-    """Put a slider at a value, as a user's drag does."""
-    page.locator(f'[data-control="{control}"]').fill(str(value))
-
-
-def pixels(page: Page, panel: str) -> np.ndarray:
-    """RGB of a canvas, uint8 (H, W, 3)."""
-    values = page.locator(f'[data-panel="{panel}"]').evaluate(
-        "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
-    )
-    return np.array(values, dtype=np.uint8).reshape(SIZE, SIZE, 4)[..., :3]
 
 
 def palette(comparison: Comparison) -> np.ndarray:
@@ -284,6 +246,36 @@ def test_keyboard_and_names(page: Page, comparison: Comparison) -> None:
     for canvas in page.locator("canvas[data-panel]").all():
         assert canvas.get_attribute("role") == "img" and "slice 6" in canvas.get_attribute("aria-label")
     assert page.locator("[role=status][aria-live=polite]").count() == 2
+
+
+@pytest.mark.browser
+def test_wipe_shows_the_scan_beside_the_reconstruction(page: Page, comparison: Comparison) -> None:
+    move(page, "slice", 1)
+    move(page, "timestep", 1)
+    press(page, "wipe", "Home", *["ArrowRight"] * 5)
+    scan, rebuilt = comparison.plane("image", 6), comparison.reconstruction("ddpm", 6, 818)
+    expected = np.where(np.arange(SIZE) < 5, scan, rebuilt)
+    np.testing.assert_array_equal(pixels(page, "ddpm-reconstruction")[..., 0], expected)
+    point(page, "pddpm-reconstruction", column=19, row=4)
+    assert page.get_by_label("wipe the scan over the reconstruction").get_attribute("aria-valuetext") == "63 %"
+    expected = np.where(np.arange(SIZE) < 20, scan, rebuilt)
+    np.testing.assert_array_equal(pixels(page, "ddpm-reconstruction")[..., 0], expected)
+    press(page, "wipe", "Home")
+    np.testing.assert_array_equal(pixels(page, "ddpm-reconstruction")[..., 0], rebuilt)
+
+
+@pytest.mark.browser
+def test_what_is_found_can_have_the_colours_of_the_map(page: Page, comparison: Comparison) -> None:
+    page.locator('[data-control="map"]').check()
+    page.locator('[data-control="overlay"]').check()
+    page.locator('[data-control="heat"]').check()
+    move(page, "slice", 1)
+    move(page, "pddpm-threshold", 20)
+    image, levels = comparison.plane("image", 6)[..., None], comparison.levels("pddpm", 6, 818)
+    mixed = np.floor(0.35 * image + 0.65 * palette(comparison)[levels] + 0.5)
+    expected = np.where(levels[..., None] > 20, mixed, image)
+    np.testing.assert_array_equal(pixels(page, "pddpm-found"), expected)
+    page.locator('[data-control="heat"]').uncheck()
 
 
 @pytest.mark.browser

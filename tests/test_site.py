@@ -1,4 +1,4 @@
-"""The built site in a real browser: no network, no errors, no dead links; light, dark and phone."""
+"""The built site in a real browser: no network, no errors, no barriers, no dead links; light, dark, phone, paper."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import matplotlib.image as mpimg
 import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from book_build import ROOT, built_site, toc_pages
 from browser import open_browser
+from figure_page import serious_findings
 
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 LOOKS = {
@@ -23,7 +25,10 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
 }
 PAYLOAD_BYTES = 3_000_000
+PICTURE_BYTES = 300_000
 SCREENSHOT_ROWS = 10_000
+# axe-core's rules for each look: all of them once, then those that depend on colours or width.
+RULES = {"light": None, "dark": ["color-contrast"], "phone": ["scrollable-region-focusable", "aria-hidden-focus"]}
 
 pytestmark = [pytest.mark.browser, pytest.mark.notebook]
 
@@ -116,7 +121,78 @@ def test_page_loads_clean(name: str, look: str, contexts: dict[str, BrowserConte
     assert page.evaluate(width) <= 1, "the page scrolls sideways"
     theme = page.evaluate("() => document.documentElement.dataset.theme")
     assert theme == LOOKS[look]["color_scheme"]
+    assert page.locator(".pddm-figure:not([data-ready])").count() == 0, "a figure did not start"
+    assert serious_findings(page, RULES[look]) == []
     page.close()
+
+
+def open_site(browser: Browser, url: str, **options: object) -> Page:
+    page = browser.new_page(**options)
+    page.goto(url)
+    settle(page)
+    return page
+
+
+def test_a_citation_tells_what_it_cites(browser: Browser, address: str) -> None:
+    page = open_site(browser, f"{address}/book/method.html")
+    link, note = page.locator("a[data-cite]").first, page.get_by_role("tooltip")
+    assert link.get_attribute("title") is None and note.is_hidden()
+    for act in (link.hover, link.focus):
+        act()
+        assert "Behrendt" in note.inner_text() and "Patched diffusion models" in note.inner_text()
+        assert link.get_attribute("aria-describedby") == note.get_attribute("id")
+        assert serious_findings(page, ["color-contrast", "aria-tooltip-name"]) == []
+        page.keyboard.press("Escape")
+        assert note.is_hidden()
+        page.mouse.move(0, 0)
+    page.close()
+
+
+def test_code_can_be_copied(browser: Browser, address: str) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{address}/book/welcome.html")
+    settle(page)
+    block = page.locator("div.highlight").first
+    block.hover()
+    block.locator("button.copybtn").click()
+    assert page.evaluate("() => navigator.clipboard.readText()") == block.locator("pre").inner_text().rstrip("\n")
+    context.close()
+
+
+def test_paper_shows_text_and_figures_alone(browser: Browser, address: str) -> None:
+    page = open_site(browser, f"{address}/notebooks/03_patched_diffusion.html", color_scheme="dark",
+                     viewport={"width": 720, "height": 1000})
+    page.emulate_media(media="print", color_scheme="dark")
+    for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
+        assert page.locator(part).first.is_hidden()
+    assert page.locator(".pddm-figure").first.is_visible()
+    grounds = "e => [...document.querySelectorAll(e)].map(b => getComputedStyle(b).backgroundColor)"
+    assert set(page.evaluate(grounds, ".pddm-figure, .bd-article pre")) == {"rgb(255, 255, 255)"}
+    assert page.evaluate("() => getComputedStyle(document.querySelector('.bd-article p')).color") == "rgb(0, 0, 0)"
+    overflow = "() => [...document.querySelectorAll('.bd-article pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    assert page.evaluate(overflow + ".length") == 0, "long lines of code wrap"
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / "print.png", full_page=True)
+    page.close()
+
+
+@pytest.mark.parametrize("name", toc_pages())
+def test_a_shared_link_has_title_text_and_picture(name: str, site: Path) -> None:
+    soup = BeautifulSoup((site / f"{name}.html").read_text(), "html.parser")
+    tags = {tag["property"]: tag["content"] for tag in soup.select('meta[property^="og:"]')}
+    assert tags["og:title"] in soup.h1.text and len(tags["og:description"]) > 20
+    picture = ((site / f"{name}.html").parent / tags["og:image"]).resolve()
+    assert picture.stat().st_size < PICTURE_BYTES
+    assert mpimg.imread(picture).shape[:2] == (630, 1200)
+    icon = soup.select_one('link[rel="icon"]')["href"]
+    logo = soup.select_one("img.logo__image")
+    assert ((site / f"{name}.html").parent / icon).resolve().is_file() and logo["alt"]
+
+
+def test_without_an_address_nothing_can_be_launched(site: Path) -> None:
+    for path in (site / "notebooks").glob("*.html"):
+        assert "colab" not in path.read_text().lower() and "mybinder" not in path.read_text()
 
 
 def test_search_works_without_network(browser: Browser, address: str) -> None:

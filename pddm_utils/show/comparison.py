@@ -1,25 +1,19 @@
 """Interactive comparison of reconstruction pipelines on one scan, with and without a kernel.
 
-`compare` runs the pipelines once and packs what they give into one trait. `comparison.js` draws it, as a live
-widget in a notebook and as plain HTML in a built page: sliders over slices and noise levels, thresholds with
-the Dice of the shown slice. What the script computes from the packed values, `Comparison` computes too.
+`compare` runs the pipelines once and packs what they give into one trait. `front/comparison.js` draws it: sliders
+over slices and noise levels, a wipe between scan and reconstruction, thresholds with the Dice of the shown slice.
+Where a kernel is at hand, the reader can have the models run on any other slice and noise level.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import uuid
-import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
-from matplotlib import colormaps
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
@@ -29,101 +23,93 @@ from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
 from pddm_utils.show.figures import (
     FOUND_COLOUR,
     LESION_COLOUR,
-    RESIDUAL_COLOURS,
     method_colour,
     method_label,
     radiological,
     slice_height_mm,
 )
+from pddm_utils.show.widget import (
+    LEVELS,
+    InteractiveFigure,
+    check_slices,
+    common_limit,
+    pack,
+    pack_image,
+    pack_palette,
+    script,
+    slices_to_show,
+    to_levels,
+    unpack,
+)
 
-LEVELS = 255
 SOURCES = ("map", "residual")
-_SCRIPT = Path(__file__).with_name("comparison.js")
 _MARGIN = MEDIAN_SIZE // 2  # neighbours that the median filter needs on either side of a shown slice
 
-# A page cannot import what stands inside it, so the script becomes a module through an object URL.
-_PAGE = """<div class="pddm-comparison" id="{name}"><p>This comparison needs JavaScript.</p></div>
-<script type="module">
-const frames = {frames};
-const address = URL.createObjectURL(new Blob([{script}], {{ type: "text/javascript" }}));
-const {{ default: widget }} = await import(address);
-URL.revokeObjectURL(address);
-const model = {{ get: (name) => ({{ frames }})[name], on() {{}}, off() {{}} }};
-await widget.render({{ model, el: document.getElementById("{name}") }});
-</script>
-"""
+
+@dataclass(frozen=True)
+class _Source:
+    """What a comparison was made from, so that a live one can run the models again."""
+
+    scan: Scan
+    pipelines: Mapping[str, PatchedReconstructionPipeline]
+    seed: int
 
 
-def pack(values: np.ndarray) -> str:
-    """uint8 values as text: differences of neighbours (modulo 256), deflated, in base64.
-
-    Args:
-        values: uint8 array; its shape is not kept.
-
-    Example:
-        >>> unpack(pack(np.arange(4, dtype=np.uint8)), (2, 2)).tolist()
-        [[0, 1], [2, 3]]
-    """
-    flat = np.ascontiguousarray(values, dtype=np.uint8).ravel()
-    return base64.b64encode(zlib.compress(np.diff(flat, prepend=np.uint8(0)).tobytes(), 9)).decode()
-
-
-def unpack(text: str, shape: Sequence[int]) -> np.ndarray:
-    """The uint8 array of this shape that `pack` made `text` from."""
-    differences = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
-    return np.cumsum(differences, dtype=np.uint8).reshape(tuple(shape))
-
-
-def to_levels(values: np.ndarray, limit: float) -> np.ndarray:
-    """Quantise [0, limit] to uint8 levels 0-255, rounding half up; larger values are clipped."""
-    return np.floor(np.clip(values / limit, 0, 1) * LEVELS + 0.5).astype(np.uint8)
-
-
-def slices_to_show(scan: Scan, num_slices: int = 12, step: int = 2) -> list[int]:
-    """Every `step`-th slice around the middle of the lesion, or of the scan when it is healthy.
-
-    Args:
-        scan: a prepared scan.
-        num_slices: how many, fewer where the scan ends.
-        step: distance in slices; small steps share the neighbours that the median filter needs.
-
-    Returns:
-        Rising slice indices.
-
-    Raises:
-        InputError: a count or step below 1.
-    """
-    if num_slices < 1 or step < 1:
-        raise InputError(f"num_slices={num_slices}, step={step}; both must be at least 1")
-    holding = np.flatnonzero(scan.lesion_mask.any(axis=(1, 2)))
-    depth = len(scan.image)
-    centre = int(holding[[0, -1]].mean()) if holding.size else depth // 2
-    span = min(depth - 1, (num_slices - 1) * step)
-    first = int(np.clip(centre - span // 2, 0, depth - 1 - span))
-    return list(range(first, first + span + 1, step))
-
-
-class Comparison(anywidget.AnyWidget):
+class Comparison(InteractiveFigure):
     """The comparison as a widget; a page without a kernel shows the same through its `text/html`.
 
     Attributes:
-        frames: everything that is drawn, JSON-ready: texts, colours and packed uint8 arrays in display
-            orientation. Levels 0-255 stand for 0-1 in images and for 0-`limit` in anomaly maps.
+        frames: everything that is drawn. Levels 0-255 stand for 0-1 in images and for 0-`limit` in anomaly maps.
+        live: whether a kernel can run the models for any slice and noise level (see `run`).
     """
 
-    _esm = _SCRIPT
-    frames = traitlets.Dict().tag(sync=True)
+    _esm = script("comparison")
+    live = traitlets.Bool(False).tag(sync=True)
 
-    def to_html(self) -> str:
-        """A self-contained HTML fragment: data and script inside, no request to anywhere."""
-        contents = {"frames": self.frames, "script": _SCRIPT.read_text(encoding="utf-8")}
-        texts = {name: json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-                 for name, value in contents.items()}
-        return _PAGE.format(name=f"comparison-{uuid.uuid4().hex[:12]}", **texts)
+    def __init__(self, source: _Source | None = None, **traits: Any) -> None:
+        super().__init__(live=source is not None, **traits)
+        self._source = source
+        self.on_msg(self._answer)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "text/html": self.to_html()}, metadata
+    def run(self, slice_index: int, timestep: int) -> dict[str, Any]:
+        """Run the models on one slice of the scan, at one noise level.
+
+        Args:
+            slice_index: any slice of the scan.
+            timestep: noise level, an index of the schedule.
+
+        Returns:
+            JSON-ready: `slice`, `height_mm`, `timestep`, `alpha_bar`, and packed planes in display orientation:
+            `image`, `lesion`, and for each method of `methods` its `reconstruction` and `map`.
+
+        Raises:
+            InputError: the comparison holds no models, or no such slice or noise level.
+        """
+        if self._source is None:
+            raise InputError("this comparison holds no models; make it with `compare` in this session")
+        scan, pipelines = self._source.scan, self._source.pipelines
+        alpha_bars = _check(scan, pipelines, [timestep], [slice_index], None)
+        limit, methods = self.frames["limit"], []
+        for method in self.frames["methods"]:
+            pipeline = pipelines[method["name"]]
+            rebuilt, maps = _reconstruct(scan, pipeline, [timestep], [slice_index], self._source.seed)
+            methods.append({"reconstruction": pack_image(rebuilt), "map": pack_image(maps, limit)})
+        return {"slice": slice_index, "height_mm": slice_height_mm(scan, slice_index), "timestep": timestep,
+                "alpha_bar": alpha_bars[0], "image": pack_image(scan.image[slice_index]),
+                "lesion": pack(radiological(scan.lesion_mask[slice_index])), "methods": methods}
+
+    def _answer(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        """Answer the front end's `run` message, always: it waits with its button disabled."""
+        if message.get("kind") != "run":
+            return
+        try:
+            view = self.run(int(message["slice"]), int(message["timestep"]))
+        except Exception as error:
+            self.send({"kind": "failed", "message": str(error)})
+            if not isinstance(error, InputError):
+                raise
+        else:
+            self.send({"kind": "ran", "view": view})
 
     def _method(self, name: str) -> dict[str, Any]:
         for method in self.frames["methods"]:
@@ -131,11 +117,6 @@ class Comparison(anywidget.AnyWidget):
                 return method
         raise InputError(f"method {name!r} is not compared here; choose one of "
                          + ", ".join(method["name"] for method in self.frames["methods"]))
-
-    def _place(self, key: str, value: int) -> int:
-        if value not in self.frames[key]:
-            raise InputError(f"{value} is not among the {key} of this comparison: {self.frames[key]}")
-        return self.frames[key].index(value)
 
     def plane(self, what: str, slice_index: int) -> np.ndarray:
         """`image` (levels) or `lesion` (0 or 1) of a slice, uint8 `(H, W)` as displayed."""
@@ -197,11 +178,6 @@ class Comparison(anywidget.AnyWidget):
         found = self.levels(method, slice_index, timestep, source) > level
         return dice(found[None], self.plane("lesion", slice_index)[None] > 0)
 
-    @property
-    def payload_bytes(self) -> int:
-        """Size of the HTML fragment."""
-        return len(self.to_html().encode())
-
 
 def compare(
     scan: Scan,
@@ -240,13 +216,13 @@ def compare(
     if start not in timesteps:
         raise InputError(f"compare: start_timestep {start} is not among the timesteps {timesteps}")
     volumes = {name: _reconstruct(scan, pipe, timesteps, shown, seed) for name, pipe in pipelines.items()}
-    # One scale for all, in steps of 0.05, so that colours and thresholds can be compared.
-    peak = max(float(maps.max()) for _, maps in volumes.values())
-    limit = round(float(np.clip(np.ceil(peak * 20), 2, 20)) / 20, 2)
-    return Comparison(frames={
+    # One scale for all, so that colours and thresholds can be compared.
+    limit = common_limit(max(float(maps.max()) for _, maps in volumes.values()))
+    return Comparison(_Source(scan, dict(pipelines), seed), frames={
         **_describe(scan, shown, limit),
         "timesteps": timesteps,
         "alpha_bars": alpha_bars,
+        "num_timesteps": len(next(iter(pipelines.values())).scheduler.alphas_cumprod),
         "start": [int(scan.lesion_mask[shown].sum(axis=(1, 2)).argmax()), timesteps.index(start)],
         "methods": [_method_frames(name, *volumes[name], limit, thresholds) for name in volumes],
     })
@@ -255,17 +231,17 @@ def compare(
 def _describe(scan: Scan, shown: Sequence[int], limit: float) -> dict[str, Any]:
     """What is drawn of the scan itself."""
     _, height, width = scan.image.shape
-    colours = colormaps[RESIDUAL_COLOURS](np.arange(LEVELS + 1))[:, :3]
     return {
         "title": f"{scan.dataset}, {scan.subject}",
         "size": [height, width],
+        "depth": len(scan.image),
         "slices": shown,
         "heights_mm": [slice_height_mm(scan, index) for index in shown],
         "limit": limit,
-        "palette": pack((colours * LEVELS).round()),
+        "palette": pack_palette(),
         "lesion_colour": LESION_COLOUR,
         "found_colour": FOUND_COLOUR,
-        "image": _pack_volume(scan.image[shown], 1.0),
+        "image": pack_image(scan.image[shown]),
         "lesion": pack(radiological(scan.lesion_mask[shown])),
     }
 
@@ -280,8 +256,7 @@ def _check(
     """The share of the signal's variance left at each noise level, the same for all pipelines."""
     if not pipelines or not timesteps or not shown:
         raise InputError("compare: pass at least one pipeline, one timestep and one slice")
-    if shown[0] < 0 or shown[-1] >= len(scan.image):
-        raise InputError(f"compare: slices {shown}; the scan {scan.subject} has 0 to {len(scan.image) - 1}")
+    check_slices(scan, shown)
     if thresholds is not None and set(thresholds) != set(pipelines):
         raise InputError(f"compare: thresholds of {list(thresholds)}; pass those of {list(pipelines)}")
     curves = [pipeline.scheduler.alphas_cumprod for pipeline in pipelines.values()]
@@ -308,10 +283,6 @@ def _reconstruct(
     return np.stack(rebuilt)[:, places], np.stack(maps)[:, places]
 
 
-def _pack_volume(volume: np.ndarray, limit: float) -> str:
-    return pack(radiological(to_levels(volume, limit)))
-
-
 def _method_frames(
     name: str, rebuilt: np.ndarray, maps: np.ndarray, limit: float, thresholds: Mapping[str, float] | None
 ) -> dict[str, Any]:
@@ -321,6 +292,6 @@ def _method_frames(
         "label": method_label(name),
         "colour": method_colour(name),
         "threshold": int(to_levels(np.float64(threshold), limit)),
-        "reconstructions": _pack_volume(rebuilt, 1.0),
-        "maps": _pack_volume(maps, limit),
+        "reconstructions": pack_image(rebuilt),
+        "maps": pack_image(maps, limit),
     }

@@ -1,0 +1,45 @@
+// Citations tell what they cite when pointed at or focused; what scrolls sideways can be scrolled by keyboard.
+
+function citationNotes() {
+  const note = Object.assign(document.createElement("div"), { id: "citation-note", role: "tooltip", hidden: true });
+  document.body.append(note);
+  let shown = null;
+  const hide = () => {
+    shown?.removeAttribute("aria-describedby");
+    note.hidden = true;
+    shown = null;
+  };
+  const show = (link) => {
+    hide();
+    shown = link;
+    note.textContent = link.dataset.cite;
+    note.hidden = false;
+    link.setAttribute("aria-describedby", note.id);
+    const box = link.getBoundingClientRect();
+    const room = document.documentElement.clientWidth - note.offsetWidth - 8;
+    note.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
+    const below = box.bottom + note.offsetHeight + 12 < innerHeight;
+    note.style.top = `${below ? box.bottom + 6 : box.top - note.offsetHeight - 6}px`;
+  };
+  for (const link of document.querySelectorAll("a.reference[href*='#id'][title]")) {
+    link.dataset.cite = link.title;
+    link.removeAttribute("title"); // else the browser shows it a second time, and to a mouse only
+    link.addEventListener("mouseenter", () => show(link));
+    link.addEventListener("focus", () => show(link));
+    link.addEventListener("mouseleave", (event) => event.relatedTarget === note || hide());
+    link.addEventListener("blur", hide);
+  }
+  note.addEventListener("mouseleave", hide);
+  addEventListener("scroll", hide, { passive: true });
+  addEventListener("keydown", (event) => event.key === "Escape" && hide());
+}
+
+function focusWhatScrolls() {
+  for (const box of document.querySelectorAll(".bd-article :is(table, pre, mjx-container[display='true'])"))
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else if (box.getAttribute("tabindex") === "0" && box.tagName === "TABLE") box.removeAttribute("tabindex");
+}
+
+addEventListener("DOMContentLoaded", citationNotes);
+addEventListener("load", focusWhatScrolls);
+addEventListener("resize", focusWhatScrolls);

@@ -1,0 +1,233 @@
+"""The interactive figures in a real browser: what they show equals what Python computes, by mouse and keyboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+
+from browser import open_browser
+from figure_page import SIZE, move, open_page, pixels, point, press, serious_findings, small_scan
+from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.diffusion.noise import NOISES
+from pddm_utils.diffusion.pipeline import make_scheduler
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.metrics import average_precision, dice, precision_recall
+from pddm_utils.show.boxes import explore_boxes
+from pddm_utils.show.forward import SCHEDULES, explore_forward
+from pddm_utils.show.thresholds import explore_thresholds
+from pddm_utils.show.volume import view_volume
+from pddm_utils.show.widget import InteractiveFigure, to_levels, unpack
+
+SCAN = small_scan()
+MAP = (np.random.default_rng(1).uniform(0, 0.3, SCAN.image.shape) + 0.15 * SCAN.lesion_mask) * SCAN.brain_mask
+FIGURES = {
+    "forward": explore_forward(SCAN, 6, timestep=700),
+    "boxes": explore_boxes(SCAN, 6, box_size=16, stride=8),
+    "thresholds": explore_thresholds(SCAN, MAP, 0.2, [4, 6, 12]),
+    "volume": view_volume(SCAN, MAP, 0.2),
+}
+PAGE_BYTES = 3_000_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def pages(browser: Browser) -> Iterator[dict[str, Page]]:
+    opened = {name: open_page(browser, figure.to_html()) for name, figure in FIGURES.items()}
+    yield opened
+    assert {name: page.troubles for name, page in opened.items() if page.troubles} == {}
+
+
+def said(page: Page, name: str) -> str:
+    return page.locator(f'[data-say="{name}"]').inner_text()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_page_and_widget_hold_the_same_figure(name: str) -> None:
+    figure: InteractiveFigure = FIGURES[name]
+    html, state = figure.to_html(), figure.get_state()
+    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "") and "https://" not in html
+    assert json.loads(json.dumps(state["frames"])) == figure.frames
+    assert "export default figure(" in state["_esm"] and "simulated" in figure.frames["title"]
+    assert figure.payload_bytes < 200_000
+
+
+def test_a_whole_scan_fits_into_a_page() -> None:
+    rng = np.random.default_rng(0)
+    image, values = rng.uniform(0, 1, (2, 75, 80, 66)).astype(np.float32)  # a brain's box of random voxels: the worst
+    full = np.ones(image.shape, dtype=bool)
+    scan = type(SCAN)("s", "simulated-t2", "T2", image, full, ~full, np.diag([2.0, 2, 2, 1]))
+    assert view_volume(scan, values).payload_bytes < PAGE_BYTES / 2
+
+
+def test_noisy_slice_is_the_schedulers() -> None:
+    figure = FIGURES["forward"]
+    clean = torch.from_numpy(SCAN.image[6])[None, None] * 2 - 1
+    for schedule in SCHEDULES:
+        for kind, draw in NOISES.items():
+            noise = draw(clean.shape, torch.Generator().manual_seed(0)).clamp(-4, 127 / 32)
+            theirs = make_scheduler(schedule).add_noise(clean, noise, torch.tensor([700]))[0, 0].numpy()
+            # Steps of 1/32 in the noise and of 1/255 in the slice.
+            np.testing.assert_allclose(figure.noisy(700, kind, schedule), theirs[::-1, ::-1], atol=0.025)
+
+
+@pytest.mark.browser
+def test_forward_process_in_the_browser(pages: dict[str, Page]) -> None:
+    page, figure = pages["forward"], FIGURES["forward"]
+    for schedule in SCHEDULES:
+        page.locator('[data-control="schedule"]').select_option(schedule)
+        for kind in NOISES:
+            page.locator('[data-control="noise"]').select_option(kind)
+            for timestep in (0, 499, 999):
+                move(page, "timestep", timestep)
+                np.testing.assert_array_equal(pixels(page, "noisy")[..., 0], figure.levels(timestep, kind, schedule))
+    press(page, "timestep", "Home", "ArrowRight", "ArrowRight")
+    alpha_bar = figure.frames["alpha_bars"]["linear"][2]
+    assert page.locator('[data-control="timestep"]').get_attribute("aria-valuetext") == f"2 (ᾱ = {alpha_bar:.3f})"
+    assert f"{100 * alpha_bar:.1f} %" in said(page, "forward")
+    marked = page.locator('[data-chart="alpha_bar"] .point')
+    assert float(marked.get_attribute("data-y")) == pytest.approx(alpha_bar)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("box", "stride"), [(32, 32), (16, 16), (16, 8), (12, 12), (20, 12), (8, 4)])
+def test_boxes_in_the_browser(box: int, stride: int, pages: dict[str, Page]) -> None:
+    page, figure = pages["boxes"], FIGURES["boxes"]
+    move(page, "box", 32)
+    move(page, "stride", stride)
+    move(page, "box", box)
+    grid, coverage = BoxGrid(SIZE, box, stride), figure.coverage(box, stride)
+    np.testing.assert_array_equal(pixels(page, "stitched")[..., 0], figure.stitched(box, stride))
+    palette = unpack(figure.frames["palette"], (256, 3))
+    levels = np.floor(coverage / coverage.max() * 255 + 0.5).astype(int)
+    np.testing.assert_array_equal(pixels(page, "coverage"), palette[levels])
+    assert said(page, "boxes").startswith(f"{len(grid)} box")
+    point(page, "coverage", column=11, row=21)
+    row, column = SIZE - 1 - 21, SIZE - 1 - 11
+    top, left = grid.boxes[:, 0], grid.boxes[:, 1]
+    over = ((top <= row) & (row < top + box) & (left <= column) & (column < left + box)).nonzero()[:, 0].tolist()
+    assert len(over) == coverage[21, 11] and f"Pixel ({row}, {column}) lies in {len(over)} box" in said(page, "boxes")
+    assert f"box {over[0]} at ({top[over[0]]}, {left[over[0]]}): weight 1/{len(over)}" in said(page, "boxes")
+
+
+@pytest.mark.browser
+def test_boxes_by_keyboard(pages: dict[str, Page]) -> None:
+    page = pages["boxes"]
+    move(page, "box", 32)
+    press(page, "stride", "End")
+    press(page, "box", "Home")
+    assert page.locator('[data-control="stride"]').input_value() == "8", "a larger stride would leave gaps"
+    move(page, "row", 5)
+    press(page, "row", "ArrowRight")
+    press(page, "column", "Home")
+    assert "Pixel (6, 0) lies in 1 box;" in said(page, "boxes")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("level", [0, 60, 130, 254])
+def test_thresholds_in_the_browser(level: int, pages: dict[str, Page]) -> None:
+    page, figure = pages["thresholds"], FIGURES["thresholds"]
+    limit = figure.frames["limit"]
+    levels = to_levels(MAP, limit)
+    move(page, "threshold", level)
+    words = page.locator('[data-value="volume"]').inner_text()
+    curve = precision_recall(levels, SCAN.lesion_mask)
+    reached = np.flatnonzero(curve.values > level)
+    assert f"Dice {dice(levels > level, SCAN.lesion_mask):.3f} (best" in words
+    best = max(dice(levels > k, SCAN.lesion_mask) for k in range(256))
+    assert f"best possible: {best:.3f} " in words
+    assert f"AUPRC {average_precision(MAP, SCAN.lesion_mask):.3f}" in words
+    marked = page.locator('[data-chart="precision-recall"] .point')
+    if reached.size:
+        found = levels > level
+        assert float(marked.get_attribute("data-x")) == pytest.approx(curve.recall[reached[-1]])
+        assert float(marked.get_attribute("data-y")) == pytest.approx((found & SCAN.lesion_mask).sum() / found.sum())
+    for place, index in enumerate(figure.frames["slices"]):
+        move(page, "slice", place)
+        colours = pixels(page, "mask")
+        grey = (colours[..., 0] == colours[..., 1]) & (colours[..., 1] == colours[..., 2])
+        found, lesion = figure.found(index, level), SCAN.lesion_mask[index][::-1, ::-1]
+        np.testing.assert_array_equal(~grey, found | lesion)
+        for mask, name in ((found & lesion, "hit"), (found & ~lesion, "false_alarm"), (~found & lesion, "miss")):
+            tint = np.frombuffer(bytes.fromhex(figure.frames["colours"][name][1:]), np.uint8)
+            image = to_levels(SCAN.image[index], 1.0)[::-1, ::-1][mask][:, None]
+            np.testing.assert_array_equal(colours[mask], np.floor(0.35 * image + 0.65 * tint + 0.5))
+        own = dice(found[None], lesion[None])
+        text = page.locator('[data-value="slice"]').inner_text()
+        assert text == (f"No lesion in this slice, {found.sum()} voxels found." if np.isnan(own)
+                        else f"Dice of this slice {own:.3f}.")
+
+
+@pytest.mark.browser
+def test_volume_in_the_browser(pages: dict[str, Page]) -> None:
+    page, figure = pages["volume"], FIGURES["volume"]
+    size = figure.frames["size"]
+    move(page, "z", 5)
+    press(page, "opacity", "Home", *["ArrowRight"] * 40)
+    move(page, "threshold", 60)
+    point(page, "axial", column=7, row=11)  # sets the other two planes
+    place = {"axial": 5, "coronal": size[1] - 1 - 11, "sagittal": size[2] - 1 - 7}
+    for view, where in place.items():
+        np.testing.assert_array_equal(pixels(page, view), figure.plane(view, where, 60, 0.4))
+    z, y, x = place.values()
+    box = np.argwhere(SCAN.brain_mask).min(axis=0)
+    corner = SCAN.affine @ (x + box[2], y + box[1], z + box[0], 1)
+    value = to_levels(MAP, figure.frames["limit"])[z + box[0], y + box[1], x + box[2]] * figure.frames["limit"] / 255
+    assert said(page, "volume").startswith(f"At x = {corner[0]:.0f}, y = {corner[1]:.0f}, z = {corner[2]:.0f} mm")
+    assert f"anomaly map {value:.3f}" in said(page, "volume")
+    point(page, "coronal", column=3, row=2)
+    np.testing.assert_array_equal(pixels(page, "axial"), figure.plane("axial", size[0] - 1 - 2, 60, 0.4))
+    press(page, "x", "Home")
+    np.testing.assert_array_equal(pixels(page, "sagittal"), figure.plane("sagittal", 0, 60, 0.4))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 390), ("dark", 320)])
+@pytest.mark.parametrize("name", FIGURES)
+def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser) -> None:
+    viewport = {"width": width, "height": 800}
+    page = open_page(browser, FIGURES[name].to_html(), viewport=viewport, color_scheme=theme, has_touch=width < 500)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    ground = page.locator(".pddm-figure").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 25, 31)"}[theme]
+    assert serious_findings(page) == []
+    for control in page.locator("input[type=range]").all():
+        assert control.get_attribute("aria-valuetext") and control.evaluate("c => c.labels.length") == 1
+    for picture in page.locator("canvas[data-panel], svg[data-chart]").all():
+        assert picture.get_attribute("role") == "img" and picture.get_attribute("aria-label")
+    page.emulate_media(media="print", color_scheme=theme)
+    ground = page.locator(".pddm-figure").evaluate("e => getComputedStyle(e).backgroundColor")
+    assert ground == "rgb(255, 255, 255)", "paper is white"
+    assert page.troubles == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: explore_forward(SCAN, 16),
+        lambda: explore_forward(SCAN, timestep=1000),
+        lambda: FIGURES["forward"].noisy(5, "brown"),
+        lambda: explore_boxes(SCAN, -1),
+        lambda: explore_boxes(SCAN, box_size=15, stride=15),
+        lambda: explore_boxes(SCAN, box_size=16, stride=20),
+        lambda: explore_thresholds(SCAN, MAP[1:]),
+        lambda: explore_thresholds(SCAN, MAP + 1),
+        lambda: explore_thresholds(SCAN, MAP, slice_indices=[99]),
+        lambda: FIGURES["thresholds"].found(5, 10),
+        lambda: view_volume(SCAN, MAP[1:]),
+        lambda: view_volume(SCAN, -MAP),
+    ],
+)
+def test_bad_input_is_an_error(make) -> None:
+    with pytest.raises(InputError):
+        make()
