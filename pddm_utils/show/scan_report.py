@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import show_reconstruction
+from pddm_utils.show.volume import view_volume
 
 _SHOWN_SLICES = 4
 _STYLE = """
@@ -69,6 +70,8 @@ def report_page(
 <h2>Where it differs from healthy anatomy</h2>
 <p>The slices with the largest anomaly map, in radiological view (the patient's right is on the left).</p>
 {pictures}
+<h2>All of it</h2>
+{view_volume(scan, anomaly_map, facts["threshold"]).to_html()}
 <h2>Numbers</h2>
 {_table(facts)}
 </body></html>
