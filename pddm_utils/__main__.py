@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from pddm_utils.catalogue import TRAINED_METHODS
 from pddm_utils.errors import InputError
-from pddm_utils.settings import TRAINED_METHODS, Settings, load_settings, profile_names
+from pddm_utils.settings import Settings, load_settings, profile_names
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pi
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.files import write_text, written_whole
 from pddm_utils.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.weights import weights_folder
 
@@ -91,18 +91,17 @@ class Detection:
             raise InputError(f"{folder}: cannot write there ({error}); choose another folder") from None
         images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
                   "anomaly_mask": self.anomaly_mask}
+        paths = {name: folder / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", "report.html",
+                                                  "report.json")}
         for name, image in images.items():
-            save_nifti(image, folder / f"{name}.nii.gz")
-        picture = io.BytesIO()
-        self.figure().savefig(picture, format="png", dpi=120, bbox_inches="tight")
-        page = report_page(self.scan, self.prepared_reconstruction, self.prepared_map, self.report())
-        contents = {"anomaly.png": picture.getvalue(), "report.html": page.encode(),
-                    "report.json": (json.dumps(self.report(), indent=1) + "\n").encode()}
-        for name, content in contents.items():
-            partial = folder / f".{name}.{os.getpid()}"
-            partial.write_bytes(content)
-            os.replace(partial, folder / name)
-        return [folder / f"{name}.nii.gz" for name in images] + [folder / name for name in contents]
+            save_nifti(image, paths[f"{name}.nii.gz"])
+        with written_whole(paths["anomaly.png"]) as temporary:
+            self.figure().savefig(temporary, dpi=120, bbox_inches="tight")
+        facts = self.report()
+        write_text(paths["report.html"],
+                   report_page(self.scan, self.prepared_reconstruction, self.prepared_map, facts))
+        write_text(paths["report.json"], json.dumps(facts, indent=1) + "\n")
+        return list(paths.values())
 
 
 def detect(

@@ -12,11 +12,10 @@ from typing import Any
 
 import yaml
 
+from pddm_utils.catalogue import METHODS
 from pddm_utils.errors import InputError
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
-METHODS = ("intensity", "ddpm", "pddpm")
-TRAINED_METHODS = ("ddpm", "pddpm")
 _CHOICES = {
     "cohort": ("simulated", "ixi"),
     "contrast": ("T1", "T2", "FLAIR"),
@@ -25,10 +24,6 @@ _CHOICES = {
     "schedule": ("squaredcos_cap_v2", "linear"),
     "mixed_precision": ("auto", "no", "bf16"),
 }
-_TRAINING_FIELDS = (
-    "cohort", "contrast", "train_subjects", "val_subjects", "network", "noise", "schedule", "box_size", "stride",
-    "timestep_power", "batch_size", "learning_rate", "warmup_steps", "ema_decay", "mixed_precision",
-)
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Settings:
         test_subjects: test subjects of each kind (tumour, ms, healthy).
         lesion_kinds: `tumour`, `ms`: which lesions validation and test subjects carry.
         extra_test_sets: further test sets, such as `mslub-t1`.
-        network: size in `pddm_utils.diffusion.network.NETWORKS`.
+        network: size of the networks, `smoke`, `laptop` or `paper`; each method's module says what that is.
         noise: `gaussian` or `simplex`.
         schedule: `beta_schedule` of diffusers' `DDPMScheduler`.
         box_size, stride: of the patched model, in pixels; the whole-image model is one box of the slice's size.
@@ -60,6 +55,7 @@ class Settings:
         methods, seeds: rows of the benchmark.
         timesteps: noise levels (indices, 0-999) among which validation chooses.
         authors_timestep: the published noise level.
+        ddim_steps: steps of AnoDDPM's reverse process from the noise level down to the clean slice.
         noise_levels: which are scored: `validation` (chosen there), and `authors` (first seed only) beside it.
         selection_slice_step: every n-th slice is used when the noise level is chosen.
         threads: CPU threads of one job; results are repeatable for a fixed number.
@@ -92,6 +88,7 @@ class Settings:
     seeds: tuple[int, ...]
     timesteps: tuple[int, ...]
     authors_timestep: int
+    ddim_steps: int
     noise_levels: tuple[str, ...]
     selection_slice_step: int
     threads: int
@@ -131,7 +128,7 @@ class Settings:
 
     def training_key(self, method: str, seed: int) -> str:
         """Identifies a training run: equal keys give equal weights on one machine."""
-        chosen = {name: getattr(self, name) for name in _TRAINING_FIELDS}
+        chosen = {name: getattr(self, name) for name in METHODS[method].trained_by}
         return _digest({**chosen, "steps": self.steps_for(seed), "method": method, "seed": seed})
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
+
+from safetensors import safe_open
 
 from pddm_utils.errors import InputError
 from pddm_utils.settings import Settings
@@ -36,3 +39,12 @@ def weights_folder(name: str) -> Path:
         known = sorted(path.parent.name for path in weights_root().glob("*/model_index.json"))
         raise InputError(f"no shipped model {name!r}; choose one of {', '.join(known) or '(none)'}")
     return folder
+
+
+def stored_parameters(folder: Path) -> int:
+    """Number of parameters in the safetensors files of a model's folder: all that it needs at test time."""
+    count = 0
+    for path in sorted(folder.rglob("*.safetensors")):
+        with safe_open(path, framework="np") as file:
+            count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())
+    return count

@@ -34,9 +34,9 @@ from pddm_utils.data.sources.simulated import simulated_rows  # noqa: E402
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content  # noqa: E402
 from pddm_utils.diffusion.noise import simplex_noise  # noqa: E402
 from pddm_utils.diffusion.pipeline import load_pipeline  # noqa: E402
-from pddm_utils.diffusion.training import Trainer  # noqa: E402
 from pddm_utils.evaluation.metrics import average_precision, healthy_l1, scan_score, score_scan  # noqa: E402
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter  # noqa: E402
+from pddm_utils.methods.diffusion import diffusion_trainer  # noqa: E402
 from pddm_utils.settings import load_settings  # noqa: E402
 from pddm_utils.weights import weights_folder  # noqa: E402
 
@@ -77,8 +77,8 @@ def bench_training(cache: ScanCache) -> tuple[str, float, float]:
     rows = [row for row in simulated_rows("T2", 4, 1, 0, 0)]
     train, val = ([row for row in rows if row.split == split] for split in ("train", "val"))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(load_settings("laptop", {"noise": "simplex"}), "pddpm", 0, HealthySlices(train, cache),
-                          HealthySlices(val, cache), Path(folder) / "model")
+        trainer = diffusion_trainer(load_settings("laptop", {"noise": "simplex"}), "pddpm", 0,
+                                    HealthySlices(train, cache), HealthySlices(val, cache), Path(folder) / "model")
         batch = trainer.drawer.draw(range(16))
 
         def bare() -> None:

@@ -15,7 +15,6 @@ from pddm_utils.__main__ import main
 from pddm_utils.benchmark.report import fill_marks
 from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
 from pddm_utils.benchmark.tables import (
-    METHOD_NAMES,
     headline_markdown,
     lesion_table,
     paired_table,
@@ -23,6 +22,7 @@ from pddm_utils.benchmark.tables import (
     scan_auroc_table,
     summary_table,
 )
+from pddm_utils.catalogue import METHOD_NAMES
 from pddm_utils.errors import InputError
 from pddm_utils.settings import load_settings
 

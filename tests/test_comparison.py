@@ -14,12 +14,12 @@ from playwright.sync_api import Browser, Page
 
 from browser import open_browser
 from figure_page import DEPTH, SIZE, move, open_page, pixels, point, press, small_pipelines, small_scan
+from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.comparison import Comparison, compare
-from pddm_utils.show.figures import METHOD_COLOURS, METHOD_LABELS
 from pddm_utils.show.widget import pack, slices_to_show, to_levels, unpack
 
 TIMESTEPS = (249, 818)
@@ -239,7 +239,7 @@ def test_keyboard_and_names(page: Page, comparison: Comparison) -> None:
     shown = page.get_by_label("noise level ttest").get_attribute("aria-valuetext")
     alpha_bar = float(make_scheduler().alphas_cumprod[818])
     assert shown == f"818 (ᾱ = {alpha_bar:.3f})"
-    for name, label in METHOD_LABELS.items():
+    for name, label in METHOD_NAMES.items():
         if name in THRESHOLDS:
             assert page.get_by_label(f"threshold, {label}").count() == 1
             assert page.get_by_role("region", name=label).count() == 1
@@ -294,7 +294,7 @@ def test_looks(width: int, theme: str, browser: Browser, comparison: Comparison)
     page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
     widget = page.locator(".pddm-comparison").first
     assert widget.evaluate("e => getComputedStyle(e).color") == "rgb(31, 35, 40)"
-    line = widget.get_by_role("region", name=METHOD_LABELS["pddpm"])
+    line = widget.get_by_role("region", name=METHOD_NAMES["pddpm"])
     colour = "rgb({}, {}, {})".format(*bytes.fromhex(METHOD_COLOURS["pddpm"][1:]))
     assert line.evaluate("e => getComputedStyle(e).borderLeftColor") == colour
     assert page.troubles == []

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.errors import InputError
@@ -122,7 +123,7 @@ def test_methods_share_one_colour_scale_with_a_unit(scan: Scan, rebuilt: np.ndar
     assert len(residuals) == 3 and len({image.get_clim() for image in residuals}) == 1
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert figures.RESIDUAL_LABEL in labels and "mine" in labels
-    assert {figures.METHOD_LABELS["ddpm"], figures.METHOD_LABELS["pddpm"]} <= set(labels)
+    assert {METHOD_NAMES["ddpm"], METHOD_NAMES["pddpm"]} <= set(labels)
 
 
 def test_boxes_lie_where_the_grid_says(scan: Scan) -> None:
@@ -143,7 +144,7 @@ def test_paired_scores(scan: Scan) -> None:
     first = np.linspace(0.1, 0.4, 8)
     figure = figures.plot_paired({"ddpm": first, "pddpm": first + 0.1}, "AUPRC")
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == list(figures.METHOD_LABELS.values())[1:]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [METHOD_NAMES["ddpm"], METHOD_NAMES["pddpm"]]
     assert axes.get_title() == "pddpm minus ddpm: +0.100 [+0.100, +0.100], n = 8"
     few = figures.plot_paired({"ddpm": first[:3], "pddpm": first[:3]}).axes[0]
     assert few.get_title() == "pddpm minus ddpm: +0.000, n = 3"
@@ -158,7 +159,7 @@ def test_mean_curve_keeps_the_area(scan: Scan) -> None:
     axes = figures.precision_recall_plot({"pddpm": [curve, curve, empty]}).axes[0]
     recall, precision = axes.lines[-1].get_data()
     assert precision.mean() == pytest.approx(average_precision(anomalies, scan.lesion_mask), abs=0.03)
-    assert axes.get_legend().get_texts()[0].get_text() == "pDDPM (patched), mean of 2"
+    assert axes.get_legend().get_texts()[0].get_text() == "pDDPM, patched, mean of 2"
 
 
 def test_wrong_input_is_an_error(scan: Scan, rebuilt: np.ndarray) -> None:
@@ -219,7 +220,23 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_method_colours_differ_in_lightness_too() -> None:
-    """Told apart in print and by colour-blind readers."""
-    assert contrast(figures.METHOD_COLOURS["ddpm"], figures.METHOD_COLOURS["pddpm"]) > 2
-    assert set(figures.METHOD_COLOURS) == set(figures.METHOD_LABELS)
+def perceived(colours: list[str]) -> np.ndarray:
+    """CIE Lab `(3, N, 3)`: to normal, red-blind and green-blind eyes (Machado et al. 2009, severity 1)."""
+    eyes = [np.eye(3),
+            [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+            [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]]
+    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                       [0.0193339, 0.1191920, 0.9503041]]) / np.array([[0.95047], [1], [1.08883]])
+    c = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    xyz = np.stack([np.clip(linear @ np.transpose(eye), 0, 1) @ to_xyz.T for eye in eyes])
+    x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def test_method_colours_are_told_apart_by_colour_blind_readers_and_in_print() -> None:
+    lab = perceived([*METHOD_COLOURS.values(), figures.LESION_COLOUR])
+    distance = np.linalg.norm(lab[:, :, None] - lab[:, None], axis=-1)
+    assert distance[:, ~np.eye(len(METHOD_COLOURS) + 1, dtype=bool)].min() > 15
+    assert contrast(METHOD_COLOURS["ddpm"], METHOD_COLOURS["pddpm"]) > 2
+    assert set(METHOD_COLOURS) == set(METHOD_NAMES)

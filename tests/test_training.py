@@ -17,9 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.training import SampleDrawer, Trainer, box_loss, learning_rate_at, read_training
+from pddm_utils.diffusion.training import SampleDrawer, box_loss
 from pddm_utils.errors import InputError
+from pddm_utils.methods.diffusion import diffusion_trainer
 from pddm_utils.settings import Settings, load_settings
+from pddm_utils.training import Trainer, learning_rate_at, read_training
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16}
@@ -44,7 +46,7 @@ def settings(**overrides) -> Settings:
 
 
 def trainer(folder: Path, method: str = "pddpm", seed: int = 0, **overrides) -> Trainer:
-    return Trainer(settings(**overrides), method, seed, ArraySlices(8), ArraySlices(3), folder)
+    return diffusion_trainer(settings(**overrides), method, seed, ArraySlices(8), ArraySlices(3), folder)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -100,7 +102,7 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
 
 def test_training_lowers_the_fixed_validation_loss(tmp_path) -> None:
     chosen = settings(train_steps=80, checkpoint_every=10, learning_rate=0.01, ema_decay=0.8)
-    folder = Trainer(chosen, "ddpm", 0, ArraySlices(2), ArraySlices(2), tmp_path / "model").run()
+    folder = diffusion_trainer(chosen, "ddpm", 0, ArraySlices(2), ArraySlices(2), tmp_path / "model").run()
     history = [entry["validation_loss"] for entry in read_training(folder)["history"]]
     assert len(history) == 8 and history[-1] < 0.8 * history[0]
 

@@ -11,18 +11,19 @@ import pandas as pd
 
 from pddm_utils.benchmark.models import model_folder
 from pddm_utils.benchmark.tables import read_results
+from pddm_utils.catalogue import SHIPPED_METHODS
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.sources import require_data_root
-from pddm_utils.diffusion.checkpoint import replace_folder
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.diffusion.training import finished_key, read_training
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
+from pddm_utils.files import replace_folder
 from pddm_utils.methods.diffusion import DiffusionReconstruction
 from pddm_utils.quality import healthy_reference
-from pddm_utils.settings import TRAINED_METHODS, Settings
+from pddm_utils.settings import Settings
+from pddm_utils.training import finished_key, read_training
 from pddm_utils.weights import model_name, weights_root
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
@@ -66,7 +67,7 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
     if run["weights"] == "shipped":
         raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
     seed, written = settings.seeds[0], []
-    for method in (name for name in settings.methods if name in TRAINED_METHODS):
+    for method in (name for name in settings.methods if name in SHIPPED_METHODS):
         rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
         name, source = model_name(settings, method), model_folder(settings, method, seed, runs)
         if rows.empty or finished_key(source) is None:

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from pddm_utils.benchmark.tables import (
-    METHOD_NAMES,
     format_interval,
     headline_markdown,
     is_healthy,
@@ -22,8 +21,10 @@ from pddm_utils.benchmark.tables import (
     summary_table,
     with_intensity,
 )
+from pddm_utils.catalogue import METHOD_NAMES
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE, LESION_VAL, ORACLE
+from pddm_utils.files import write_text
 from pddm_utils.weights import weights_root
 
 _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
@@ -145,6 +146,6 @@ def fill_pages(pages: list[Path], results: Path) -> list[Path]:
         old = page.read_text(encoding="utf-8")
         new = fill_marks(old, results)
         if new != old:
-            page.write_text(new, encoding="utf-8")
+            write_text(page, new)
             changed.append(page)
     return changed

@@ -21,12 +21,14 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans
-from pddm_utils.benchmark.models import load_method, model_folder, train_method
+from pddm_utils.benchmark.models import load_method, train_method, weights_of
+from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
 from pddm_utils.data.cohort import cohort_rows, missing_test_sets
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.diffusion.training import read_training
-from pddm_utils.settings import TRAINED_METHODS, Settings
-from pddm_utils.weights import model_name, weights_folder
+from pddm_utils.files import write_text, written_whole
+from pddm_utils.settings import Settings
+from pddm_utils.training import read_training
+from pddm_utils.weights import model_name, stored_parameters, weights_folder
 
 _REPORTED_PACKAGES = ("torch", "diffusers", "accelerate", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn")
 _FLOATS = "%.6g"
@@ -81,7 +83,8 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
             for seed in settings.seeds for name in trained])
     selection = _concatenate(_in_parallel(benchmark, "choosing noise levels", [
         (_select, (benchmark, name, timestep))
-        for name in trained[::-1] for timestep in sorted({*settings.timesteps, settings.authors_timestep})]))
+        for name in settings.methods[::-1] if name in NOISE_LEVEL_METHODS
+        for timestep in sorted({*settings.timesteps, settings.authors_timestep})]))
     chosen = choose_timesteps(selection, settings)
     scores = _concatenate(_in_parallel(benchmark, "scoring test scans", [
         (_score, (benchmark, *unit)) for unit in _units(settings, chosen)]))
@@ -112,8 +115,9 @@ def _units(settings: Settings, chosen: dict[str, int]) -> list[tuple[str, int, i
     """(method, seed, timestep) to score; the slowest first, and the authors' level for the first seed only."""
     units: list[tuple[str, int, int | None]] = []
     for name in settings.methods[::-1]:
-        if name not in TRAINED_METHODS:
-            units.append((name, settings.seeds[0], None))
+        if name not in NOISE_LEVEL_METHODS:
+            seeds = settings.seeds if name in TRAINED_METHODS else settings.seeds[:1]
+            units += [(name, seed, None) for seed in seeds]
             continue
         levels = {(seed, chosen[name]) for seed in settings.seeds}
         if "authors" in settings.noise_levels:
@@ -154,7 +158,8 @@ def _part(
     name, seed = unit[1], unit[2]
     weights = "" if name not in TRAINED_METHODS else _weights_digest(benchmark, name, seed)
     content = [unit, [dataclasses.astuple(row) for row in rows], weights, _code_digest(),
-               benchmark.settings.selection_slice_step]
+               benchmark.settings.selection_slice_step,
+               *(getattr(benchmark.settings, setting) for setting in METHODS[name].scored_by)]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}.csv"
     if not path.is_file():
@@ -165,12 +170,10 @@ def _part(
 
 
 def _weights_digest(benchmark: Benchmark, name: str, seed: int) -> str:
-    settings = benchmark.settings
-    folder = (weights_folder(model_name(settings, name)) if benchmark.shipped
-              else model_folder(settings, name, seed, benchmark.runs))
-    # The folder's noise level is no part of it: publishing sets that, and scores name theirs.
-    files = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in files)).hexdigest()
+    folder = weights_of(benchmark.settings, name, seed, benchmark.runs, benchmark.shipped)
+    # `model_index.json` is no part of it: publishing sets the noise level there, and scores name theirs.
+    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.rglob(pattern))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _code_digest() -> str:
@@ -211,16 +214,12 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
     benchmark.results.mkdir(parents=True, exist_ok=True)
     _write_csv(scores, benchmark.results / "scores.csv")
     _write_csv(selection, benchmark.results / "selection.csv")
-    path = benchmark.results / "run.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(_provenance(benchmark, seconds), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, seconds), indent=1) + "\n")
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    table.to_csv(temporary, index=False, float_format=_FLOATS)
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=_FLOATS)
 
 
 def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
@@ -228,10 +227,10 @@ def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
     models = {}
     for name in (name for name in settings.methods if name in TRAINED_METHODS):
         for seed in settings.seeds:
-            folder = (weights_folder(model_name(settings, name)) if benchmark.shipped
-                      else model_folder(settings, name, seed, benchmark.runs))
+            folder = weights_of(settings, name, seed, benchmark.runs, benchmark.shipped)
             record = read_training(folder)
-            models[f"{name}-seed{seed}"] = {"steps": record["step"], "seconds": round(record["seconds"], 1),
+            models[f"{name}-seed{seed}"] = {"parameters": stored_parameters(folder), "steps": record["step"],
+                                            "seconds": round(record["seconds"], 1),
                                             "cpu_seconds": round(record["cpu_seconds"], 1),
                                             "validation_loss": record["history"][-1]["validation_loss"]}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,

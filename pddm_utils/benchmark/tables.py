@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pddm_utils.catalogue import METHOD_NAMES
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 
-METHOD_NAMES = {"intensity": "Intensity threshold", "ddpm": "DDPM, whole image", "pddpm": "pDDPM, patched"}
 _KEYS = ["dataset", "noise_level"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.errors import InputError
+from pddm_utils.files import written_whole
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")
@@ -131,15 +131,10 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
     check_rows(rows, source=path)
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.resolve().parent
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(astuple(_relative_to(row, folder)) for row in rows)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(_relative_to(row, folder)) for row in rows)
 
 
 def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> None:

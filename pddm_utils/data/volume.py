@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
 from pddm_utils.errors import InputError
+from pddm_utils.files import written_whole
 
 _GRID_TOLERANCE_MM = 0.1  # largest distance between two grids that count as the same one
 
@@ -166,16 +166,11 @@ def save_nifti(image: nib.Nifti1Image, path: str | Path) -> None:
         InputError: the name has another ending.
     """
     path = Path(path)
-    ending = next((ending for ending in (".nii.gz", ".nii") if path.name.endswith(ending)), None)
-    if ending is None:
+    if not path.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{path}: results are written as NIfTI; end the name in .nii or .nii.gz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{uuid.uuid4().hex}{ending}")
-    try:
-        nib.save(image, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_whole(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _read(path: Path) -> LoadedVolume:

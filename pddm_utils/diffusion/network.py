@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers import UNet2DModel
+from torch import nn
 
 from pddm_utils.errors import InputError
 
@@ -37,12 +38,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_network(name: str, image_size: int = 96) -> UNet2DModel:
+def make_network(name: str, image_size: int = 96, **options: Any) -> UNet2DModel:
     """Build an untrained `UNet2DModel` with one input and one output channel.
 
     Args:
         name: `smoke`, `laptop` or `paper` (37,513,345 parameters, the paper's reproduction sheet).
         image_size: height and width of a slice in pixels; must divide by two at every level.
+        options: further arguments of `UNet2DModel`.
 
     Returns:
         A network from `(B, 1, H, W)` in [-1, 1] and timesteps `(B,)` to a prediction of x_0 of the same shape.
@@ -55,9 +57,9 @@ def make_network(name: str, image_size: int = 96) -> UNet2DModel:
     halvings = len(NETWORKS[name]["block_out_channels"]) - 1
     if image_size % 2**halvings:
         raise InputError(f"image size {image_size} does not halve {halvings} times; use a multiple of {2**halvings}")
-    return UNet2DModel(sample_size=image_size, in_channels=1, out_channels=1, **NETWORKS[name])
+    return UNet2DModel(sample_size=image_size, in_channels=1, out_channels=1, **NETWORKS[name], **options)
 
 
-def parameter_count(network: UNet2DModel) -> int:
+def parameter_count(network: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -21,14 +21,13 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike
 
+from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import PrecisionRecall
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
 
-METHOD_COLOURS = {"intensity": "#7F7F7F", "ddpm": "#E69F00", "pddpm": "#0072B2"}
-METHOD_LABELS = {"intensity": "Intensity threshold", "ddpm": "DDPM (whole image)", "pddpm": "pDDPM (patched)"}
 LESION_COLOUR = "#D55E00"
 FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
@@ -67,7 +66,7 @@ def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def method_label(name: str) -> str:
     """Name of a method as it appears in figures; an unknown method keeps its own."""
-    return METHOD_LABELS.get(name, name)
+    return METHOD_NAMES.get(name, name)
 
 
 def method_colour(name: str) -> str:

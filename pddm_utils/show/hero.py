@@ -7,10 +7,12 @@ from pathlib import Path
 from pddm_utils.benchmark.evaluate import map_scan
 from pddm_utils.benchmark.models import load_method
 from pddm_utils.benchmark.tables import read_results
+from pddm_utils.catalogue import SHIPPED_METHODS
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.settings import TRAINED_METHODS, Settings
+from pddm_utils.files import written_whole
+from pddm_utils.settings import Settings
 from pddm_utils.show.figures import compare_methods
 
 
@@ -37,9 +39,10 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
     row = next(row for row in cohort_rows(settings) if (row.dataset, row.subject) == (dataset, subject))
     scan = load_scan(row, ScanCache(runs / "cache"))
     pairs = {name: map_scan(load_method(settings, name, settings.seeds[0], runs, shipped=True), scan)
-             for name in TRAINED_METHODS}
+             for name in SHIPPED_METHODS}
     figure = compare_methods(scan, {name: pair[0] for name, pair in pairs.items()},
                              {name: pair[1] for name, pair in pairs.items()})
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110, bbox_inches="tight")
+    with written_whole(out) as temporary:
+        figure.savefig(temporary, dpi=110, bbox_inches="tight")
     return subject

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,19 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pddm_utils.errors import InputError
+from pddm_utils.files import written_whole
 
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
-
-
-def replace_folder(temporary: Path, final: Path) -> None:
-    """Put a finished folder in its place; a half-written one is never visible under the final name."""
-    if final.exists():
-        old = final.with_name(f".{final.name}.{uuid.uuid4().hex}.old")
-        final.rename(old)
-        temporary.rename(final)
-        shutil.rmtree(old)
-    else:
-        temporary.rename(final)
 
 
 def save_checkpoint(
@@ -43,7 +30,7 @@ def save_checkpoint(
         path: `.safetensors` file; replaced when it exists.
         network: the unwrapped network.
         averaged: EMA of the parameters by name.
-        optimizer: Adam over `network.parameters()` in order.
+        optimizer: Adam over `network.parameters()` in order, in one group or several.
         state: JSON-ready counters, such as the step and the loss history.
     """
     names = [name for name, _ in network.named_parameters()]
@@ -54,11 +41,8 @@ def save_checkpoint(
         f"adam.{key}.{names[index]}": torch.as_tensor(values[key])
         for index, values in moments.items() for key in _ADAM
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"state": json.dumps(dict(state))})
-    with temporary.open("rb") as file:  # on disk before it takes the old one's place
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"state": json.dumps(dict(state))})
 
 
 def load_checkpoint(
@@ -80,6 +64,7 @@ def load_checkpoint(
         moments = {
             index: {key: tensors[f"adam.{key}.{name}"] for key in _ADAM}
             for index, (name, _) in enumerate(network.named_parameters())
+            if f"adam.step.{name}" in tensors  # a part that was never updated has none
         }
     except (SafetensorError, KeyError, RuntimeError, TypeError) as error:
         raise InputError(f"{path}: damaged, or a checkpoint of another network ({error}); "

@@ -1,0 +1,114 @@
+"""PCA: the cheap linear baseline. What a few principal components of healthy slices cannot say is anomalous."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import IncrementalPCA
+
+from pddm_utils.data.scan import SLICE_SIZE, Scan
+from pddm_utils.data.slices import HealthySlices
+from pddm_utils.errors import InputError
+from pddm_utils.files import replace_folder
+from pddm_utils.settings import Settings
+from pddm_utils.training import SliceSource, check_source, draw_slices, finished_key, write_training
+
+COMPONENTS = 64
+WEIGHTS = "model.safetensors"
+_SLICES_AT_ONCE = 320  # of one update; bounds the memory
+_VALIDATION_SLICES = 64
+
+
+class PCAReconstruction:
+    """`x^ = m + W^T W (x - m)`: m the mean slice, W the first 64 principal axes (Pearson 1901; Ross et al. 2008).
+
+    scikit-learn's `IncrementalPCA` over the same slices, in the same order, as every other method sees. 599,040
+    numbers at 96x96, at every size.
+
+    Args:
+        name: of the method.
+        settings: training budget.
+        seed: of the draws.
+    """
+
+    def __init__(self, name: str, settings: Settings, seed: int) -> None:
+        self.name, self.settings, self.seed = name, settings, seed
+        self.state: dict[str, np.ndarray] | None = None
+
+    def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
+        """Fit unless `folder` holds this very fit; it is short, so an interrupted one starts again."""
+        if finished_key(folder) != self.settings.training_key(self.name, self.seed):
+            self._fit(train, val, folder)
+        self.state = _load(folder, train[0].size)
+
+    def _fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
+        check_source(train)
+        wall, cpu = time.perf_counter(), time.process_time()
+        steps = self.settings.steps_for(self.seed)
+        seen = steps * self.settings.batch_size
+        components = min(COMPONENTS, seen, train[0].size)
+        pca = IncrementalPCA(components)
+        for samples in _chunks(seen, max(_SLICES_AT_ONCE, components)):
+            pca.partial_fit(_draw(train, self.seed, samples))
+        # In C order: safetensors writes the memory as it lies.
+        self.state = {name: np.ascontiguousarray(value, dtype=np.float32)
+                      for name, value in (("mean", pca.mean_), ("components", pca.components_))}
+        times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+        held_out = _draw(val, 0, range(_VALIDATION_SLICES))
+        error = float(np.abs(self._project(held_out) - held_out).mean() * 2)  # of [-1, 1], as in the other methods
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = folder.with_name(f".{folder.name}.new")
+        temporary.mkdir(exist_ok=True)
+        save_file(self.state, temporary / WEIGHTS)
+        write_training(temporary, self.settings, self.name, self.seed, {
+            "step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]})
+        replace_folder(temporary, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, name: str, settings: Settings, seed: int = 0) -> PCAReconstruction:
+        """A method whose axes lie in `folder` (`InputError` when they do not fit)."""
+        method = cls(name, settings, seed)
+        method.state = _load(Path(folder), SLICE_SIZE**2)
+        return method
+
+    def _project(self, flat: np.ndarray) -> np.ndarray:
+        """Slices `(N, H * W)`, each replaced by its nearest point in the span of the axes."""
+        centred = flat - self.state["mean"]
+        return centred @ self.state["components"].T @ self.state["components"] + self.state["mean"]
+
+    def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
+        """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1]."""
+        if self.state is None:
+            raise RuntimeError("fit the method or load it with from_pretrained first")
+        flat = self._project(scan.image.reshape(len(scan.image), -1))
+        return flat.reshape(scan.image.shape).clip(0, 1).astype(np.float32)
+
+
+def _draw(source: SliceSource, seed: int, samples: range) -> np.ndarray:
+    """Slices `(N, H * W)` in [0, 1]."""
+    return ((draw_slices(source, seed, samples)[0] + 1) / 2).flatten(1).numpy()
+
+
+def _chunks(count: int, size: int) -> Iterator[range]:
+    """`range(count)` in parts of `size` or, at the end, up to twice that: an update needs as many slices as axes."""
+    ends = [*range(size, count - size + 1, size), count]
+    return map(range, [0, *ends[:-1]], ends)
+
+
+def _load(folder: Path, pixels: int) -> dict[str, np.ndarray]:
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; train pca first")
+    try:
+        state = load_file(path)
+        fits = state["components"].shape[1:] == state["mean"].shape == (pixels,)
+    except (SafetensorError, KeyError) as error:
+        raise InputError(f"{path}: damaged, or weights of another method ({error}); fit pca anew") from error
+    if not fits:
+        raise InputError(f"{path}: made for slices of {state['mean'].size} pixels, not {pixels}; fit pca anew")
+    return state

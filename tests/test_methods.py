@@ -1,0 +1,372 @@
+"""Every method of the comparison: its formula on numbers, its size, and that interruptions change nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from safetensors.torch import load_file
+
+from pddm_utils.benchmark.models import LEARNING_METHODS, load_method, make_method
+from pddm_utils.benchmark.run import Benchmark, run_benchmark
+from pddm_utils.benchmark.tables import read_results
+from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.data.scan import Scan
+from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.diffusion.network import parameter_count
+from pddm_utils.diffusion.pipeline import make_scheduler
+from pddm_utils.diffusion.training import Batch
+from pddm_utils.errors import InputError
+from pddm_utils.methods.anoddpm import AnoDDPMReconstruction, ddim_reverse, trailing_timesteps
+from pddm_utils.methods.autoencoders import AutoencoderReconstruction, kl_to_standard_normal
+from pddm_utils.methods.dae import NOISE_CELL, NOISE_STD, coarse_noise
+from pddm_utils.methods.fanogan import AdversarialNetworks, FAnoGANObjective, gradient_penalty
+from pddm_utils.methods.learned import NetworkReconstruction, SliceBatch
+from pddm_utils.methods.mddpm import MASKED_SHARE, PATCH_SIZE, MaskedDrawer, patch_mask
+from pddm_utils.methods.pca import PCAReconstruction
+from pddm_utils.methods.random_boxes import RandomBoxDrawer, RandomBoxObjective
+from pddm_utils.settings import Settings, load_settings
+from pddm_utils.training import read_training
+from test_training import ArraySlices
+
+SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16, "warmup_steps": 2}
+METHOD_PAGE = (Path(__file__).parents[1] / "book" / "method.md").read_text(encoding="utf-8")
+NETWORK_METHODS = [name for name, method in LEARNING_METHODS.items() if issubclass(method, NetworkReconstruction)]
+
+
+TINY = {"train_subjects": 1, "val_subjects": 1, "train_steps": 2, "checkpoint_every": 2, "batch_size": 2, "seeds": [0],
+        "timesteps": [499], "noise_levels": ["validation"], "lesion_kinds": ["tumour"], "ddim_steps": 2,
+        "methods": list(METHODS)}
+
+
+def settings(**overrides) -> Settings:
+    return load_settings("smoke", SMALL | overrides)
+
+
+def generators(count: int, first: int = 0) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(first + number) for number in range(count)]
+
+
+def make_scan(size: int = 96) -> Scan:
+    image = np.stack([ArraySlices(3, size)[index] for index in range(3)])
+    brain = np.ones(image.shape, dtype=bool)
+    return Scan("s1", "mine", "T2", image, brain, np.zeros_like(brain), np.eye(4))
+
+
+def test_every_method_that_learns_has_a_class_and_every_noise_level_a_learner() -> None:
+    assert set(LEARNING_METHODS) == set(TRAINED_METHODS) and set(NOISE_LEVEL_METHODS) <= set(TRAINED_METHODS)
+    assert set(load_settings("methods").methods) == set(METHODS)
+
+
+# PCA
+
+def test_pca_rebuilds_what_lies_in_a_low_rank_set_and_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    axes, slices = rng.random((3, 16, 16)), ArraySlices(0)
+    slices.slices = [np.tensordot(rng.dirichlet(np.ones(3)), axes, 1).astype(np.float32) for _ in range(40)]
+    method = PCAReconstruction("pca", settings(train_steps=20), 0)
+    method.fit(slices, slices, tmp_path / "pca")
+    image = np.stack(slices.slices[:5])
+    scan = dataclasses.replace(make_scan(16), image=image)
+    np.testing.assert_allclose(method.reconstruct(scan), image, atol=1e-5)
+    lesion = image.copy()
+    lesion[:, 2, 3] = 1 - lesion[:, 2, 3]
+    assert np.abs(method.reconstruct(dataclasses.replace(scan, image=lesion)) - lesion).max() > 0.05
+    record = read_training(tmp_path / "pca")
+    assert record["step"] == 20 and record["cpu_seconds"] > 0 and record["history"][0]["validation_loss"] < 1e-5
+    before = (tmp_path / "pca" / "training.json").stat().st_mtime_ns
+    method.fit(slices, slices, tmp_path / "pca")
+    assert (tmp_path / "pca" / "training.json").stat().st_mtime_ns == before
+
+
+# AE, VAE, SVAE
+
+def test_kl_divergence_is_that_of_torch_distributions() -> None:
+    mean, log_variance = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
+    normal = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+    assert kl_to_standard_normal(torch.zeros(1, 9), torch.zeros(1, 9)).item() == 0
+
+
+def test_vae_loss_is_l1_plus_divergence_per_pixel_and_ae_loss_is_l1() -> None:
+    batch = SliceBatch(torch.rand(2, 1, 32, 32) * 2 - 1, generators(2))
+    for name in ("ae", "vae", "svae"):
+        objective = LEARNING_METHODS[name].objective(name, settings(), 32)
+        network = objective.make_network().eval()
+        with torch.no_grad():
+            mean, log_variance = network.encode(batch.clean)
+            loss = objective.loss(network, SliceBatch(batch.clean, generators(2)))
+            if name == "ae":
+                expected = (network.decode(mean) - batch.clean).abs().mean()
+            else:
+                assert mean.ndim == (4 if name == "svae" else 2)
+                noise = SliceBatch(batch.clean, generators(2)).normal(*mean.shape[1:])
+                latent = mean + (log_variance / 2).exp() * noise
+                divergence = kl_to_standard_normal(mean, log_variance).mean() / 32**2
+                expected = (network.decode(latent) - batch.clean).abs().mean() + divergence
+        torch.testing.assert_close(loss, expected)
+
+
+# DAE
+
+def test_coarse_noise_has_the_spread_of_interpolated_normal_values() -> None:
+    size, count = 32, 1500
+    noise = coarse_noise(SliceBatch(torch.zeros(count, 1, size, size), generators(count)))
+    place = torch.arange(size) * (size // NOISE_CELL - 1) / (size - 1)  # of each pixel between the coarse values
+    part = place - place.floor()
+    along = (part**2 + (1 - part) ** 2).mean()  # variance of a weighted sum of two, averaged along an axis
+    assert noise.shape == (count, 1, size, size) and abs(noise.mean()) < 0.01
+    assert noise.std().item() == pytest.approx(NOISE_STD * along.item(), rel=0.03)
+    assert noise.var(dim=0).std() / noise.var(dim=0).mean() < 0.1  # shifted at random: no pixel is special
+    neighbours = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
+    assert neighbours > 0.85  # coarse, not pixel noise
+
+
+def test_dae_leaves_the_background_alone() -> None:
+    objective = LEARNING_METHODS["dae"].objective("dae", settings(), 32)
+    network = objective.make_network().eval()
+    black = torch.full((1, 1, 32, 32), -1.0)
+    assert objective.loss(network, SliceBatch(black, generators(1))).item() == 0
+    assert torch.equal(objective.rebuild(network, black, None, torch.Generator()), black)
+
+
+# f-AnoGAN
+
+def test_gradient_penalty_of_a_linear_critic_is_known() -> None:
+    weights = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    real, fake = torch.rand(3, 1, 4, 4), torch.rand(3, 1, 4, 4)
+
+    def critic(slices: torch.Tensor) -> torch.Tensor:
+        return (slices * weights).flatten(1).sum(1, keepdim=True)
+
+    penalty = gradient_penalty(critic, real, fake, torch.rand(3, 1, 1, 1))
+    torch.testing.assert_close(penalty, (weights.norm() - 1) ** 2)
+    assert gradient_penalty(lambda x: critic(x) / weights.norm(), real, fake, torch.rand(3, 1, 1, 1)) < 1e-10
+
+
+def test_encoder_loss_weighs_slice_and_features() -> None:
+    network = AdversarialNetworks("smoke", 32).eval()
+    slices = torch.rand(2, 1, 32, 32) * 2 - 1
+    with torch.no_grad():
+        rebuilt = network.generator(network.encoder(slices))
+        features = network.critic["features"]
+        expected = ((rebuilt - slices) ** 2).mean() + ((features(rebuilt) - features(slices)) ** 2).mean()
+        torch.testing.assert_close(FAnoGANObjective.encoder_loss(network, slices), expected)
+    assert rebuilt.abs().max() <= 1
+
+
+def test_each_part_of_fanogan_is_updated_in_its_phase_only(tmp_path: Path) -> None:
+    trainer = make_method(settings(train_steps=12), "fanogan", 0).trainer(ArraySlices(4, 32), ArraySlices(2, 32),
+                                                                        tmp_path / "model")
+
+    def changed(step: int) -> set[str]:
+        parameters = dict(trainer.network.named_parameters())
+        before = {name: p.detach().clone() for name, p in parameters.items()}
+        trainer.step(step)
+        return {name.split(".")[0] for name, p in parameters.items() if not torch.equal(p, before[name])}
+
+    assert changed(0) == {"critic"} and changed(4) == {"critic", "generator"} and changed(6) == {"encoder"}
+    assert [trainer.objective.phase(step, 12).step for step in (0, 5, 6, 11)] == [0, 5, 0, 5]
+
+
+# Diffusion models
+
+def test_reverse_process_starts_at_the_noise_level_and_is_evenly_spaced() -> None:
+    assert trailing_timesteps(499, 10) == list(range(499, -1, -50))
+    uneven = trailing_timesteps(818, 10)
+    assert uneven[0] == 818 and len(uneven) == 10 and set(-np.diff(uneven)) <= {81, 82, 83} and uneven[-1] < 83
+    with pytest.raises(InputError, match="there are 1 to 5 steps"):
+        trailing_timesteps(4, 6)
+
+
+def test_ddim_with_one_step_is_the_one_step_prediction_and_more_steps_are_those_of_diffusers() -> None:
+    alphas = make_scheduler().alphas_cumprod
+    clean, noise = torch.rand(2, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0)).unbind()
+
+    def predict(noisy: torch.Tensor, index: int) -> torch.Tensor:
+        return (0.3 * noisy + 0.001 * index).tanh()
+
+    noisy = make_scheduler().add_noise(clean, noise, torch.tensor([499, 499]))
+    torch.testing.assert_close(ddim_reverse(predict, noisy, [499], alphas), predict(noisy, 499))
+    scheduler = DDIMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample",
+                              timestep_spacing="trailing", clip_sample=True)
+    scheduler.set_timesteps(20)
+    expected = noisy
+    for index in scheduler.timesteps[scheduler.timesteps <= 499]:
+        expected = scheduler.step(predict(expected, int(index)), index, expected).prev_sample
+    torch.testing.assert_close(ddim_reverse(predict, noisy, trailing_timesteps(499, 10), alphas), expected)
+
+
+def test_a_perfect_predictor_walks_back_to_the_clean_slice() -> None:
+    clean = torch.rand(1, 1, 8, 8) * 2 - 1
+    noisy = make_scheduler().add_noise(clean, torch.randn(1, 1, 8, 8), torch.tensor([818]))
+    back = ddim_reverse(lambda noisy, index: clean, noisy, trailing_timesteps(818, 7), make_scheduler().alphas_cumprod)
+    torch.testing.assert_close(back, clean)
+
+
+def test_anoddpm_reconstructs_with_the_number_of_steps_set(tmp_path: Path) -> None:
+    chosen = settings(train_steps=2, ddim_steps=3)
+    source = ArraySlices(2, 96)
+    method = make_method(chosen, "anoddpm", 0)
+    method.fit(source, source, tmp_path / "model")
+    assert method.pipeline.config.noise == "simplex" and method.pipeline.config.box_size == 96
+    seen = []
+    method.pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
+    rebuilt = method.reconstruct(make_scan(), 299)
+    assert seen == [299, 199, 99] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
+    assert isinstance(method, AnoDDPMReconstruction) and 0 <= rebuilt.min() <= rebuilt.max() <= 1
+
+
+def test_masks_hide_the_same_number_of_patches_and_every_patch_sometimes() -> None:
+    masks = patch_mask(400, (64, 64), generators(400))
+    patches = masks.view(400, 4, PATCH_SIZE, 4, PATCH_SIZE).permute(0, 1, 3, 2, 4).flatten(3)
+    assert (patches.all(3) | ~patches.any(3)).all()  # whole patches
+    assert (patches.any(3).flatten(1).sum(1) == round(MASKED_SHARE * 16)).all()
+    often = patches.any(3).float().mean(0)
+    assert (often - MASKED_SHARE).abs().max() < 0.1  # four standard deviations of 400 draws
+
+
+def test_masked_patches_are_black_under_the_noise_and_clean_in_the_target() -> None:
+    grid, chosen = BoxGrid(64, 64), settings()
+    batch = MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0).draw(range(4))
+    plain = super(MaskedDrawer, MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0))
+    drawer = MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0)
+    drawer.visible = plain.visible
+    unmasked = drawer.draw(range(4))
+    assert torch.equal(batch.clean, unmasked.clean) and torch.equal(batch.timesteps, unmasked.timesteps)
+    level = make_scheduler().alphas_cumprod[batch.timesteps].view(-1, 1, 1, 1)
+    hidden = (batch.noisy != unmasked.noisy)
+    difference = (unmasked.noisy - batch.noisy) / level.sqrt()
+    torch.testing.assert_close(difference[hidden], (batch.clean + 1)[hidden], atol=1e-3, rtol=1e-3)
+    assert 0.2 < hidden.float().mean() <= 0.25 and batch.mask.all()
+
+
+def test_random_boxes_weigh_every_pixel_alike() -> None:
+    objective = RandomBoxObjective("pddpm-random", settings(), 32)
+    drawer = objective.drawer(ArraySlices(2), 0)
+    assert isinstance(drawer, RandomBoxDrawer)
+    masks = torch.cat([drawer.draw(range(start, start + 500)).mask for start in range(0, 3000, 500)])
+    share = masks.float().mean(0)
+    expected = (16 / (32 + 15)) ** 2
+    assert (share - expected).abs().max() < 4.5 * (expected * (1 - expected) / len(masks)) ** 0.5
+    assert len({tuple(mask.nonzero()[0].tolist()) for mask in masks[:50]}) > 20  # anywhere, not on a grid
+
+    class One(torch.nn.Module):
+        def forward(self, noisy, timesteps):
+            return type("Output", (), {"sample": torch.ones_like(noisy)})
+
+    full = torch.ones(1, 1, 32, 32, dtype=torch.bool)
+    batch = Batch(torch.zeros(1, 1, 32, 32), torch.zeros(1, 1, 32, 32), full, torch.tensor([0]))
+    assert objective.loss(One(), batch).item() == pytest.approx(1 / expected)  # area over mean area, error 1
+    assert objective.grid.boxes.shape == (4, 4)  # at test time the fixed grid
+
+
+def test_condition_reaches_the_prediction() -> None:
+    objective = LEARNING_METHODS["cddpm"].objective("cddpm", settings(), 32)
+    network = objective.make_network().eval()
+    noisy, steps = torch.randn(1, 1, 32, 32), torch.tensor([500])
+    with torch.no_grad():
+        first, second = (network(noisy, steps, torch.full((1, 1, 32, 32), value)) for value in (-0.5, 0.5))
+    assert first.shape == (1, 1, 32, 32) and not torch.allclose(first, second)
+
+
+# All of them
+
+SIZES = {"ae": (490_817, 1_511_857), "vae": (564_673, 1_585_713), "svae": (353_009, 1_408_993),
+         "dae": (647_297, 37_513_345), "fanogan": (659_762, 2_181_954), "cddpm": (852_593, 38_478_289)}
+
+
+@pytest.mark.parametrize("name", NETWORK_METHODS)
+def test_networks_have_the_size_their_docstring_states_and_no_buffers(name: str) -> None:
+    for size, expected in zip(("laptop", "paper"), SIZES[name], strict=True):
+        with torch.device("meta"):
+            objective = LEARNING_METHODS[name].objective(name, settings(network=size), 96)
+            network = objective.make_network()
+        assert parameter_count(network) == expected
+        assert f"{expected:,}" in LEARNING_METHODS[name].objective.__doc__ and f"| {expected:,} |" in METHOD_PAGE
+        assert not list(network.buffers())
+
+
+@pytest.mark.parametrize("name", ["vae", "fanogan"])
+def test_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, name: str) -> None:
+    def run(folder: Path, stop: int | None) -> Path | None:
+        trainer = make_method(settings(), name, 0).trainer(ArraySlices(8), ArraySlices(3), folder)
+        original = trainer.step
+
+        def step(number: int) -> float:
+            if number == stop:
+                raise KeyboardInterrupt
+            return original(number)
+
+        trainer.step = step
+        try:
+            return trainer.run()
+        except KeyboardInterrupt:
+            return None
+
+    whole = run(tmp_path / "whole", None)
+    assert run(tmp_path / "stopped", 5) is None and run(tmp_path / "stopped", 10) is None  # one stop in each phase
+    assert run(tmp_path / "stopped", None) == tmp_path / "stopped"
+    first, second = (load_file(folder / "model.safetensors") for folder in (whole, tmp_path / "stopped"))
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert read_training(whole)["history"] == read_training(tmp_path / "stopped")["history"]
+
+
+def test_weights_of_another_network_are_one_clear_error(tmp_path: Path) -> None:
+    AutoencoderReconstruction("ae", settings(train_steps=1), 0).fit(ArraySlices(2, 96), ArraySlices(2, 96),
+                                                                   tmp_path / "ae")
+    for name, size in (("vae", "smoke"), ("ae", "laptop"), ("fanogan", "smoke"), ("cddpm", "smoke")):
+        with pytest.raises(InputError, match="weights of another network than"):
+            LEARNING_METHODS[name].from_pretrained(tmp_path / "ae", name, settings(network=size))
+    with pytest.raises(InputError, match="weights of another method"):
+        PCAReconstruction.from_pretrained(tmp_path / "ae", "pca", settings())
+    with pytest.raises(InputError, match="no such file; train vae first"):
+        LEARNING_METHODS["vae"].from_pretrained(tmp_path, "vae", settings())
+    path = tmp_path / "ae" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(InputError, match="damaged"):
+        AutoencoderReconstruction.from_pretrained(tmp_path / "ae", "ae", settings())
+
+
+def test_training_keys_depend_on_what_the_method_uses_only() -> None:
+    plain = settings()
+    for change, methods in [({"noise": "simplex"}, {"ddpm", "mddpm", "cddpm", "pddpm", "pddpm-random"}),
+                            ({"schedule": "linear"}, set(NOISE_LEVEL_METHODS)),
+                            ({"learning_rate": 0.5}, set(TRAINED_METHODS) - {"pca", "fanogan"}),
+                            ({"network": "laptop"}, set(TRAINED_METHODS) - {"pca"}),
+                            ({"ddim_steps": 3, "threads": 2, "timesteps": [249]}, set()),
+                            ({"train_steps": 13}, set(TRAINED_METHODS))]:
+        other = settings(**change)
+        assert {name for name in TRAINED_METHODS
+                if plain.training_key(name, 0) != other.training_key(name, 0)} == methods
+
+
+def test_all_methods_pass_through_the_benchmark(tmp_path: Path) -> None:
+    made = Benchmark(load_settings("smoke", TINY), False, tmp_path / "runs", tmp_path / "results", jobs=1)
+    run_benchmark(made)
+    scores, run = read_results(made.results)
+    assert set(scores.method) == set(METHODS) and set(run["models"]) == {f"{name}-seed0" for name in TRAINED_METHODS}
+    assert set(scores[scores.noise_level == "validation"].method) == set(NOISE_LEVEL_METHODS)
+    assert set(scores[scores.noise_level == "none"].method) == set(METHODS) - set(NOISE_LEVEL_METHODS)
+    assert scores.groupby("method").size().nunique() == 1  # the same scans and rules for every method
+    lesioned = scores[scores.dataset == "simulated-t2-tumour"]
+    assert lesioned.auprc.between(0, 1).all() and lesioned.groupby("method").auprc.first().nunique() == len(METHODS)
+    models = run["models"]
+    assert all(model["cpu_seconds"] > 0 and model["parameters"] > 0 for model in models.values())
+    assert models["ddpm-seed0"]["parameters"] == models["anoddpm-seed0"]["parameters"] == 47_505
+    assert models["fanogan-seed0"]["parameters"] < 185_570  # without the critic
+
+    parts = {path.name for path in (made.runs / "parts").iterdir()}
+    again = dataclasses.replace(made, settings=load_settings("smoke", TINY | {"ddim_steps": 1}))
+    run_benchmark(again)
+    new = {path.name for path in (made.runs / "parts").iterdir()} - parts
+    assert {name.split("-")[1] for name in new} == {"anoddpm"}  # everything else was there
+    with pytest.raises(InputError, match="weights of another network"):
+        folder = next((made.runs / "models").glob("ae-seed0-*"))
+        folder.rename(tmp_path / "runs" / "models" / f"vae-seed0-{made.settings.training_key('vae', 1)}")
+        load_method(made.settings, "vae", 1, made.runs, shipped=False)
