@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from pddm_utils.data.scan import Scan
@@ -76,13 +75,3 @@ def pixels(page: Page, panel: str) -> np.ndarray:
         "c => [c.width, c.height, [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]]"
     )
     return np.array(values, dtype=np.uint8).reshape(height, width, 4)[..., :3]
-
-
-def serious_findings(page: Page, rules: list[str] | None = None) -> list[str]:
-    """What axe-core calls a serious or critical barrier on a page; all rules, or those named."""
-    options: dict = {"resultTypes": ["violations"]}
-    if rules is not None:
-        options["runOnly"] = {"type": "rule", "values": rules}
-    found = Axe().run(page, options=options).response["violations"]
-    return [f"{one['impact']} {one['id']}: {node['target']} {node['html'][:120]}"
-            for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"]]

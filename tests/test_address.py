@@ -44,6 +44,7 @@ def test_what_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_buttons_appear_with_the_address_only(address: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "book" / "_ext", tmp_path / "book" / "_ext")
     shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copy2(ROOT / "book" / "references.bib", tmp_path / "book")
     (tmp_path / "notebooks").mkdir()
     name = notebook_paths()[0].stem
     notebook = "# A chapter\n\nWhat it says in its first paragraph.\n"
@@ -55,7 +56,6 @@ def test_buttons_appear_with_the_address_only(address: str, tmp_path: Path) -> N
     (tmp_path / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n- file: notebooks/{name}\n")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"]["execute_notebooks"] = "off"
-    del config["bibtex_bibfiles"]
     (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(tmp_path), "-W", "--keep-going"]
     environment = {key: value for key, value in os.environ.items() if key != "PDDM_REPOSITORY"}

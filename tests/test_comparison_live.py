@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from barriers import serious_findings
 from browser import open_browser
-from figure_page import SIZE, move, open_page, pixels, serious_findings, small_pipelines, small_scan
+from figure_page import SIZE, move, open_page, pixels, small_pipelines, small_scan
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.comparison import Comparison, compare

@@ -10,8 +10,9 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
+from barriers import serious_findings
 from browser import open_browser
-from figure_page import SIZE, move, open_page, pixels, point, press, serious_findings, small_scan
+from figure_page import SIZE, move, open_page, pixels, point, press, small_scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler

@@ -9,17 +9,20 @@ function citationNotes() {
     note.hidden = true;
     shown = null;
   };
+  const place = () => {
+    const box = shown.getBoundingClientRect();
+    const room = document.documentElement.clientWidth - note.offsetWidth - 8;
+    note.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
+    const below = box.bottom + note.offsetHeight + 12 < innerHeight;
+    note.style.top = `${below ? box.bottom + 6 : box.top - note.offsetHeight - 6}px`;
+  };
   const show = (link) => {
     hide();
     shown = link;
     note.textContent = link.dataset.cite;
     note.hidden = false;
     link.setAttribute("aria-describedby", note.id);
-    const box = link.getBoundingClientRect();
-    const room = document.documentElement.clientWidth - note.offsetWidth - 8;
-    note.style.left = `${Math.max(8, Math.min(box.left, room))}px`;
-    const below = box.bottom + note.offsetHeight + 12 < innerHeight;
-    note.style.top = `${below ? box.bottom + 6 : box.top - note.offsetHeight - 6}px`;
+    place();
   };
   for (const link of document.querySelectorAll("a.reference[href*='#id'][title]")) {
     link.dataset.cite = link.title;
@@ -30,7 +33,7 @@ function citationNotes() {
     link.addEventListener("blur", hide);
   }
   note.addEventListener("mouseleave", hide);
-  addEventListener("scroll", hide, { passive: true });
+  addEventListener("scroll", () => shown && place(), { passive: true });
   addEventListener("keydown", (event) => event.key === "Escape" && hide());
 }
 

@@ -243,7 +243,8 @@ def simplex_noise(
 def radial_spectrum(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Power of square images by spatial frequency, averaged over images and over rings of equal frequency.
 
-    The power is |FFT|^2 / (H W), so that white noise of unit variance has a power of 1 at every frequency.
+    The power is the squared modulus of the Fourier transform over the number of pixels: white noise of unit
+    variance has a power of 1 at every frequency.
 
     Args:
         images: (B, H, H).
