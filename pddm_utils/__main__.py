@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -85,6 +87,49 @@ def _detect(arguments: argparse.Namespace) -> None:
           f"results in {arguments.out}. {NOTICE}")
 
 
+def _sources(_: argparse.Namespace) -> None:
+    from pddm_utils.data.sources.catalogue import SOURCES, describe
+
+    print("\n".join(map(describe, SOURCES)))
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from pddm_utils.data.sources.catalogue import fetch
+
+    print(f"unpacked: {fetch(arguments.source, arguments.data, arguments.archive)}")
+
+
+def _manifest(arguments: argparse.Namespace) -> None:
+    from pddm_utils.data.sources.catalogue import make_manifest
+
+    rows = make_manifest(arguments.source, arguments.folder, arguments.out, arguments.contrast, arguments.splits,
+                         arguments.fold, arguments.masks, arguments.add)
+    counts = Counter((row.split, row.dataset) for row in rows)
+    print("\n".join(f"{count:5d} {split:5s} {dataset}" for (split, dataset), count in counts.items()))
+    print(f"written: {arguments.out}")
+
+
+def _add_data_commands(commands: argparse._SubParsersAction) -> None:
+    commands.add_parser("sources", help="list the data sources: access, licence").set_defaults(run=_sources)
+
+    fetch = commands.add_parser("fetch", help="download a public source, or unpack an archive you have")
+    fetch.add_argument("source")
+    fetch.add_argument("--data", required=True, help="folder for all data sets")
+    fetch.add_argument("--archive", help="unpack this file instead of downloading")
+    fetch.set_defaults(run=_fetch)
+
+    manifest = commands.add_parser("manifest", help="write the table of a source's scans")
+    manifest.add_argument("source")
+    manifest.add_argument("folder", help="where the scans lie")
+    manifest.add_argument("--out", required=True, help="the CSV to write")
+    manifest.add_argument("--contrast", choices=("T1", "T2", "FLAIR"), default="T2")
+    manifest.add_argument("--splits", help="folder of the authors' split files (ixi-t1, ixi-t2, brats21)")
+    manifest.add_argument("--fold", type=int, choices=range(5), default=0, help="of the authors' five")
+    manifest.add_argument("--masks", help="folder with one brain mask a subject (ixi-t1, ixi-t2)")
+    manifest.add_argument("--add", action="store_true", help="keep the other data sets that the CSV holds")
+    manifest.set_defaults(run=_manifest)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pddm_utils", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -128,12 +173,14 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument("--brain-mask", help="NIfTI mask, or 'extract' for a T1 scan with a skull")
     detect.add_argument("--model", help="a shipped model or a folder; chosen by contrast when left out")
     detect.set_defaults(run=_detect)
+    _add_data_commands(commands)
     return parser
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; bad input ends with one line on standard error and exit code 2."""
     arguments = _parser().parse_args(words)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # no file and line: the reader is a user
     try:
         arguments.run(arguments)
     except InputError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _DATA = ("cohort", "contrast", "train_subjects", "val_subjects", "batch_size")
-_LEARNING = (*_DATA, "network", "warmup_steps", "ema_decay", "mixed_precision")
+_LEARNING = (*_DATA, "network", "warmup_steps", "learning_rate_decay", "ema_decay", "mixed_precision")
 _NETWORK = (*_LEARNING, "learning_rate")
 _LEVELS = (*_NETWORK, "schedule", "timestep_power")
 _DIFFUSION = (*_LEVELS, "noise")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from pddm_utils.errors import InputError
-from pddm_utils.files import written_whole
+from pddm_utils.files import whole_file
 
 _ADAM = ("exp_avg", "exp_avg_sq", "step")
 
@@ -32,6 +32,9 @@ def save_checkpoint(
         averaged: EMA of the parameters by name.
         optimizer: Adam over `network.parameters()` in order, in one group or several.
         state: JSON-ready counters, such as the step and the loss history.
+
+    Raises:
+        InputError: it cannot be written; an earlier checkpoint stays.
     """
     names = [name for name, _ in network.named_parameters()]
     moments = optimizer.state_dict()["state"]
@@ -41,8 +44,12 @@ def save_checkpoint(
         f"adam.{key}.{names[index]}": torch.as_tensor(values[key])
         for index, values in moments.items() for key in _ADAM
     }
-    with written_whole(path) as temporary:
-        save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, temporary, {"state": json.dumps(dict(state))})
+    tensors = {name: value.contiguous().cpu() for name, value in tensors.items()}
+    with whole_file(path) as partial:
+        try:
+            save_file(tensors, partial, {"state": json.dumps(dict(state))})
+        except SafetensorError as error:  # what it makes of a full disk
+            raise OSError(str(error)) from None
 
 
 def load_checkpoint(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,13 +13,13 @@ import nibabel as nib
 import numpy as np
 
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
-from pddm_utils.data.prepare import load_volume, prepare_scan, save_nifti, to_scan_space
+from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
 from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.files import write_text, written_whole
+from pddm_utils.files import whole_files
 from pddm_utils.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.weights import weights_folder
 
@@ -79,29 +78,25 @@ class Detection:
                 "deviations": self.quality.deviations, "warnings": list(self.quality.warnings), "notice": NOTICE}
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write the three images, `anomaly.png`, `report.html` and `report.json`; each appears whole or not at all."""
+        """Write the three images, `anomaly.png`, `report.html` and `report.json`: all of them, or nothing.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         from pddm_utils.show.scan_report import report_page
 
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError("not writable")
-        except OSError as error:
-            raise InputError(f"{folder}: cannot write there ({error}); choose another folder") from None
         images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
                   "anomaly_mask": self.anomaly_mask}
-        paths = {name: folder / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", "report.html",
-                                                  "report.json")}
-        for name, image in images.items():
-            save_nifti(image, paths[f"{name}.nii.gz"])
-        with written_whole(paths["anomaly.png"]) as temporary:
-            self.figure().savefig(temporary, dpi=120, bbox_inches="tight")
         facts = self.report()
-        write_text(paths["report.html"],
-                   report_page(self.scan, self.prepared_reconstruction, self.prepared_map, facts))
-        write_text(paths["report.json"], json.dumps(facts, indent=1) + "\n")
-        return list(paths.values())
+        page = report_page(self.scan, self.prepared_reconstruction, self.prepared_map, facts)
+        texts = {"report.html": page, "report.json": json.dumps(facts, indent=1) + "\n"}
+        with whole_files(folder) as scratch:
+            for name, image in images.items():
+                nib.save(image, scratch / f"{name}.nii.gz")
+            self.figure().savefig(scratch / "anomaly.png", dpi=120, bbox_inches="tight")
+            for name, text in texts.items():
+                (scratch / name).write_text(text, encoding="utf-8")
+        return [Path(folder) / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", *texts)]
 
 
 def detect(

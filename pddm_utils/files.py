@@ -1,4 +1,4 @@
-"""Writing files and folders in one step: what stands under the final name is always whole."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,39 +6,78 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from pddm_utils.errors import InputError
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the place of `path` when the block ends without an error.
-
-    After an error nothing of it is left, and an older file under the final name is as it was.
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A temporary name to write to, beside `path`, which it replaces at the end of the block.
 
     Args:
-        path: final name, in a folder that exists. The temporary name ends in the same way, for writers that
-            choose the format by it.
+        path: the file; its folder is made when missing. Where the block fails, it stays as it was.
+
+    Raises:
+        InputError: it cannot be written: no room, no permission, a file in the folder's place.
 
     Example:
-        >>> with written_whole("scores.csv") as temporary:  # doctest: +SKIP
-        ...     table.to_csv(temporary)
+        >>> with whole_file("table.csv") as partial:  # doctest: +SKIP
+        ...     partial.write_text("a,b")
     """
     path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    partial = path.with_name(f".partial-{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:  # on disk before it takes the old one's place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:  # on disk before it takes the old one's place
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_files(folder: str | Path) -> Iterator[Path]:
+    """A scratch folder whose files move to `folder` at the end of the block; where the block fails, none does.
+
+    Args:
+        folder: made when missing, and removed again when the block fails before anything is in it. One process writes
+            to it at a time.
+
+    Raises:
+        InputError: as `whole_file`.
+    """
+    folder = Path(folder)
+    is_new, scratch = not folder.exists(), folder / ".partial"
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir(parents=True)
+        yield scratch
+        for path in sorted(scratch.iterdir()):
+            path.replace(folder / path.name)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The error to raise where a file or folder cannot be written."""
+    return InputError(f"{path}: cannot write there ({error.strerror or error}); make room or choose another folder")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file in one step."""
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a UTF-8 text file in one step (`InputError` as `whole_file`)."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def replace_folder(temporary: Path, final: Path) -> None:

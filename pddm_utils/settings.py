@@ -17,13 +17,15 @@ from pddm_utils.errors import InputError
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 _CHOICES = {
-    "cohort": ("simulated", "ixi"),
+    "cohort": ("simulated", "ixi", "manifest"),
     "contrast": ("T1", "T2", "FLAIR"),
     "network": ("smoke", "laptop", "paper"),
     "noise": ("gaussian", "simplex"),
     "schedule": ("squaredcos_cap_v2", "linear"),
+    "learning_rate_decay": ("cosine", "none"),
     "mixed_precision": ("auto", "no", "bf16"),
 }
+_MAY_BE_ZERO = ("warmup_steps", "authors_timestep", "micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,9 @@ class Settings:
 
     Attributes:
         profile: name of the profile.
-        cohort: who is trained on, `simulated` or `ixi`.
+        cohort: who is trained on, `simulated`, `ixi` or `manifest`.
+        manifest: CSV of a cohort of one's own, see `pddm_utils.data.manifest`; the numbers of subjects are upper
+            limits for it. Empty with another cohort.
         contrast: `T1`, `T2` or `FLAIR`.
         train_subjects, val_subjects: healthy subjects to train on and to set thresholds on.
         val_lesion_subjects: lesioned validation subjects of each kind (noise level, lesion-val threshold).
@@ -48,7 +52,9 @@ class Settings:
         train_steps: optimiser steps of the first seed.
         extra_seed_steps: optimiser steps of every other seed.
         batch_size: slices a step, over all processes.
-        learning_rate, warmup_steps: peak of Adam's rate, reached linearly, then a cosine to zero.
+        micro_batch_size: slices that are in memory at once, the gradients of a step's parts are added up; 0 for all.
+        learning_rate, warmup_steps: peak of Adam's rate, reached linearly.
+        learning_rate_decay: `cosine` to zero after the warm-up, or `none`.
         ema_decay: of the averaged weights that are kept.
         mixed_precision: `auto` is bf16 on a GPU that has it and fp32 elsewhere.
         checkpoint_every: steps between checkpoints.
@@ -63,6 +69,7 @@ class Settings:
 
     profile: str
     cohort: str
+    manifest: str
     contrast: str
     train_subjects: int
     val_subjects: int
@@ -79,8 +86,10 @@ class Settings:
     train_steps: int
     extra_seed_steps: int
     batch_size: int
+    micro_batch_size: int
     learning_rate: float
     warmup_steps: int
+    learning_rate_decay: str
     ema_decay: float
     mixed_precision: str
     checkpoint_every: int
@@ -99,7 +108,7 @@ class Settings:
                 raise InputError(f"setting {name}={getattr(self, name)!r}; choose one of {', '.join(choices)}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and value < (0 if field.name in ("warmup_steps", "authors_timestep") else 1):
+            if field.type == "int" and value < (0 if field.name in _MAY_BE_ZERO else 1):
                 raise InputError(f"setting {field.name}={value}; it must be positive")
         if not 0 <= self.ema_decay < 1 or self.learning_rate <= 0 or self.timestep_power <= 0:
             raise InputError("setting ema_decay must be in [0, 1), learning_rate and timestep_power above 0")
@@ -111,6 +120,9 @@ class Settings:
             raise InputError(f"setting lesion_kinds={list(self.lesion_kinds)}; choose among tumour, ms")
         if self.cohort == "ixi" and self.contrast != "T1":
             raise InputError(f"setting contrast={self.contrast!r}; the IXI scans at hand are T1")
+        if (self.cohort == "manifest") != bool(self.manifest):
+            raise InputError(f"setting manifest={self.manifest!r}, cohort={self.cohort!r}; the cohort 'manifest' needs "
+                             "a CSV, others take none")
         for name in self.extra_test_sets:
             if not name.endswith(f"-{self.contrast.lower()}"):
                 raise InputError(f"setting extra_test_sets: {name!r} is not {self.contrast}; leave it out")
@@ -129,6 +141,8 @@ class Settings:
     def training_key(self, method: str, seed: int) -> str:
         """Identifies a training run: equal keys give equal weights on one machine."""
         chosen = {name: getattr(self, name) for name in METHODS[method].trained_by}
+        if self.cohort == "manifest":
+            chosen["manifest"] = _file_digest(Path(self.manifest))
         return _digest({**chosen, "steps": self.steps_for(seed), "method": method, "seed": seed})
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,6 +152,13 @@ class Settings:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); correct the setting manifest") from None
 
 
 def _convert(name: str, kind: str, value: Any) -> Any:

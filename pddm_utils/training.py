@@ -13,6 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,11 +27,13 @@ from tqdm.auto import tqdm
 
 from pddm_utils.checkpoint import load_checkpoint, save_checkpoint
 from pddm_utils.errors import InputError
+from pddm_utils.estimate import estimate_training
 from pddm_utils.files import replace_folder
 from pddm_utils.settings import Settings
 
 VALIDATION_DRAWS = 64  # fixed draws of (slice, noise, ...), the same for every model and seed
 _VALIDATION_SEED = 20230710
+_ESTIMATE_FROM_STEPS = 200  # fewer are over before an estimate is of use
 
 
 class SliceSource(Protocol):
@@ -131,10 +134,12 @@ class Objective(ABC):
 
 
 def learning_rate_at(step: int, steps: int, settings: Settings, peak: float | None = None) -> float:
-    """Linear warm-up to the peak (the setting `learning_rate` when left out), then a cosine to zero."""
+    """Linear warm-up to the peak (the setting `learning_rate` when left out), then a cosine to zero or a constant."""
     peak = settings.learning_rate if peak is None else peak
     if step < settings.warmup_steps:
         return peak * (step + 1) / settings.warmup_steps
+    if settings.learning_rate_decay == "none":
+        return peak
     progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
     return peak * 0.5 * (1 + math.cos(math.pi * progress))
 
@@ -196,6 +201,7 @@ class Trainer:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._resume(key)
         main = self.accelerator.is_main_process
+        self._announce(self.steps - self.state["step"])
         bar = tqdm(range(self.state["step"], self.steps), initial=self.state["step"], total=self.steps,
                    desc=f"{self.objective.method} seed {self.seed}", disable=not main, mininterval=2.0)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -214,6 +220,16 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return self.folder
 
+    def _announce(self, steps: int) -> None:
+        """Print how long the steps that are left will take; measured on every process, or they would wait."""
+        if steps < _ESTIMATE_FROM_STEPS:
+            return
+        share = self.settings.batch_size // self.accelerator.num_processes
+        part = self.objective.phase(self.state["step"], self.steps).parts[0]
+        estimate = estimate_training(partial(self.add_gradients, part=part), self.network, share,
+                                     min(share, self.settings.micro_batch_size or share), steps)
+        self.accelerator.print(f"{self.objective.method} seed {self.seed}, {estimate}", flush=True)
+
     def step(self, step: int) -> float:
         """One optimiser step for each part, on this process's share of the global batch.
 
@@ -222,20 +238,35 @@ class Trainer:
         """
         share = self.settings.batch_size // self.accelerator.num_processes
         first = step * self.settings.batch_size + self.accelerator.process_index * share
-        batch = self.drawer.draw(range(first, first + share), self.accelerator.device)
         phase = self.objective.phase(step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(phase.step, phase.steps, self.settings, self.objective.peak_rate)
         for part in phase.parts:
             self._only_train(part)
-            with self.accelerator.autocast():
-                loss = self.objective.loss(self.network, batch, part)
-            self.accelerator.backward(loss)
+            loss = self.add_gradients(range(first, first + share), part)
             self._average_gradients()
             self.optimizer.step()
             self.optimizer.zero_grad()
         self._average(step)
-        return self.accelerator.reduce(loss.detach(), "mean").item()
+        return self.accelerator.reduce(loss, "mean").item()
+
+    def add_gradients(self, samples: range, part: str = "") -> torch.Tensor:
+        """Gradients of the mean loss over these samples, `micro_batch_size` of them in memory at once; returns it.
+
+        Args:
+            samples: global sample numbers.
+            part: child of the network that the loss is to teach; all of it when empty.
+        """
+        total = torch.zeros((), device=self.accelerator.device)
+        size = self.settings.micro_batch_size or len(samples)
+        for start in range(0, len(samples), size):
+            few = samples[start : start + size]
+            batch = self.drawer.draw(few, self.accelerator.device)
+            with self.accelerator.autocast():
+                loss = self.objective.loss(self.network, batch, part) * (len(few) / len(samples))
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     def _only_train(self, part: str) -> None:
         """Freeze the network's other children: without a gradient, Adam leaves them and their moments alone."""
@@ -266,7 +297,7 @@ class Trainer:
         network = self._averaged_network().to(self.accelerator.device)
         losses = []
         for start in range(0, VALIDATION_DRAWS, 16):
-            batch = self.validation.draw(range(start, start + 16), self.accelerator.device)
+            batch = self.validation.draw(range(start, min(start + 16, VALIDATION_DRAWS)), self.accelerator.device)
             losses.append(self.objective.validation_loss(network, batch).item())
         return float(np.mean(losses))
 

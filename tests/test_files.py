@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pddm_utils.files import replace_folder, write_text, written_whole
+from pddm_utils.files import replace_folder, whole_file, write_text
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "map.nii.gz"
     write_text(path, "old")
-    with written_whole(path) as temporary:
+    with whole_file(path) as temporary:
         assert temporary.parent == tmp_path and temporary.name.endswith(".nii.gz")
         temporary.write_text("new")
         assert path.read_text() == "old"
@@ -23,7 +23,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 def test_after_an_error_the_old_file_is_there_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "scores.csv"
     write_text(path, "old")
-    with pytest.raises(error), written_whole(path) as temporary:
+    with pytest.raises(error), whole_file(path) as temporary:
         temporary.write_text("half")
         raise error
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
@@ -37,8 +37,3 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "weights").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
-
-def test_nothing_else_in_the_package_replaces_files_by_itself() -> None:
-    package = Path(__file__).parents[1] / "pddm_utils"
-    users = [path.name for path in package.rglob("*.py") if "os.replace" in path.read_text(encoding="utf-8")]
-    assert users == ["files.py"]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from killing import kill_repeatedly, newest_change
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.diffusion.training import SampleDrawer, box_loss
 from pddm_utils.errors import InputError
@@ -107,10 +105,10 @@ def test_training_lowers_the_fixed_validation_loss(tmp_path) -> None:
     assert len(history) == 8 and history[-1] < 0.8 * history[0]
 
 
-@pytest.mark.parametrize("noise", ["gaussian", "simplex"])
-def test_resumed_training_ends_with_the_same_weights(tmp_path, noise: str) -> None:
-    whole = trainer(tmp_path / "whole", noise=noise).run()
-    stopped = trainer(tmp_path / "stopped", noise=noise)
+@pytest.mark.parametrize("changes", [{"noise": "gaussian"}, {"noise": "simplex", "micro_batch_size": 3}])
+def test_resumed_training_ends_with_the_same_weights(tmp_path, changes: dict) -> None:
+    whole = trainer(tmp_path / "whole", **changes).run()
+    stopped = trainer(tmp_path / "stopped", **changes)
     original, done = stopped.step, []
 
     def stop_at_step_six(step: int) -> float:
@@ -123,11 +121,34 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path, noise: str) -> No
     with pytest.raises(KeyboardInterrupt):
         stopped.run()
     assert not (tmp_path / "stopped").exists() and stopped.checkpoint.is_file()
-    resumed = trainer(tmp_path / "stopped", noise=noise)
+    resumed = trainer(tmp_path / "stopped", **changes)
     assert_same(whole, resumed.run())
     losses = [entry["loss"] for entry in read_training(whole)["history"]]
     assert [entry["loss"] for entry in read_training(tmp_path / "stopped")["history"]] == losses
     assert not resumed.checkpoint.exists()
+
+
+def flat_gradient(made: Trainer) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in made.network.parameters()])
+
+
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_parts_of_a_batch_add_up_to_the_whole_batch(tmp_path, micro: int) -> None:
+    whole, parts = trainer(tmp_path / "whole"), trainer(tmp_path / "parts", micro_batch_size=micro)
+    losses = [made.add_gradients(range(20, 24)).item() for made in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    first, second = flat_gradient(whole), flat_gradient(parts)
+    assert (first - second).norm() < 1e-5 * first.norm() and first.norm() > 0
+    steps = [[made.step(step) for step in range(3)] for made in (whole, parts)]
+    np.testing.assert_allclose(steps[1], steps[0], rtol=1e-4)
+    assert whole.settings.training_key("ddpm", 0) == parts.settings.training_key("ddpm", 0)
+
+
+def test_constant_learning_rate_has_its_own_key() -> None:
+    constant = settings(learning_rate_decay="none", warmup_steps=0, learning_rate=1e-4)
+    assert {learning_rate_at(step, 20, constant) for step in range(20)} == {1e-4}
+    cosine = settings(warmup_steps=0, learning_rate=1e-4)
+    assert constant.training_key("ddpm", 0) != cosine.training_key("ddpm", 0)
 
 
 def test_seed_decides_and_a_finished_run_is_left_alone(tmp_path) -> None:
@@ -187,33 +208,22 @@ def undisturbed(tmp_path_factory) -> Path:
 
 
 def test_killed_training_goes_on_to_the_same_weights(undisturbed: Path, tmp_path) -> None:
-    kill_repeatedly(tmp_path, kills=2, seed=0)
+    kill_training(tmp_path, kills=2, seed=0)
     assert_same(undisturbed, finished(tmp_path))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_training_goes_on_to_the_same_weights_often(undisturbed: Path, tmp_path, seed: int) -> None:
-    kill_repeatedly(tmp_path, kills=4, seed=seed + 1)
+    kill_training(tmp_path, kills=4, seed=seed + 1)
     assert_same(undisturbed, finished(tmp_path))
 
 
-def kill_repeatedly(runs: Path, kills: int, seed: int) -> None:
+def kill_training(runs: Path, kills: int, seed: int) -> None:
     """SIGKILL the training a random moment after its first sign of life, then let it finish."""
-    rng = random.Random(seed)
-    for _ in range(kills):
-        process = subprocess.Popen(command(runs, sys.executable), env=environment(), stderr=subprocess.DEVNULL)
-        before = _newest_change(runs)
-        while process.poll() is None and _newest_change(runs) == before:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command(runs, sys.executable), check=True, env=environment(), capture_output=True)
-
-
-def _newest_change(runs: Path) -> int:
-    return max((path.stat().st_mtime_ns for path in (runs / "models").glob("*")), default=0)
+    words = command(runs, sys.executable)
+    kill_repeatedly(words, environment(), lambda: newest_change(runs / "models"), kills, seed, longest=0.6)
+    subprocess.run(words, check=True, env=environment(), capture_output=True)
 
 
 def test_two_processes_equal_one_with_the_same_global_batch(undisturbed: Path, tmp_path) -> None:

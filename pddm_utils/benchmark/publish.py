@@ -63,6 +63,9 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
     Raises:
         InputError: the benchmark has not finished.
     """
+    if settings.cohort not in _DATA:
+        raise InputError(f"profile {settings.profile}: its cohort {settings.cohort!r} has no card or known licence; "
+                         f"publish a profile trained on {' or '.join(_DATA)}")
     scores, run = read_results(results)
     if run["weights"] == "shipped":
         raise InputError(f"{results}: scored with shipped weights; publish a run that trained")

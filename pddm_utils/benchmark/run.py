@@ -25,7 +25,7 @@ from pddm_utils.benchmark.models import load_method, train_method, weights_of
 from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
 from pddm_utils.data.cohort import cohort_rows, missing_test_sets
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.files import write_text, written_whole
+from pddm_utils.files import whole_file, write_text
 from pddm_utils.settings import Settings
 from pddm_utils.training import read_training
 from pddm_utils.weights import model_name, stored_parameters, weights_folder
@@ -164,7 +164,6 @@ def _part(
     path = benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}.csv"
     if not path.is_file():
         table = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
         _write_csv(table, path)
     return pd.read_csv(path)
 
@@ -211,15 +210,14 @@ def _label_noise_levels(scores: pd.DataFrame, chosen: dict[str, int], settings: 
 
 
 def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, seconds: float) -> None:
-    benchmark.results.mkdir(parents=True, exist_ok=True)
     _write_csv(scores, benchmark.results / "scores.csv")
     _write_csv(selection, benchmark.results / "selection.csv")
     write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, seconds), indent=1) + "\n")
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with written_whole(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=_FLOATS)
+    with whole_file(path) as partial:
+        table.to_csv(partial, index=False, float_format=_FLOATS)
 
 
 def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:

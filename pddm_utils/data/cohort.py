@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pddm_utils.data.manifest import ManifestRow, check_rows
+from collections import Counter
+
+from pddm_utils.data.manifest import ManifestRow, check_rows, read_manifest
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
@@ -31,6 +33,8 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
             raise InputError(f"setting train_subjects={settings.train_subjects}; there are {train}")
         lesioned = sorted({row.subject for row in rows if row.split == "val"})[:settings.val_lesion_subjects]
         rows = [row for row in rows if row.split != "val" or not row.lesion_mask or row.subject in lesioned]
+    elif settings.cohort == "manifest":
+        rows = _manifest_rows(settings)
     else:
         rows = [row for row in simulated_rows(settings.contrast, settings.train_subjects, settings.val_subjects,
                                               settings.val_lesion_subjects, settings.test_subjects)
@@ -44,6 +48,24 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
     return rows
 
 
+def _manifest_rows(settings: Settings) -> list[ManifestRow]:
+    """Rows of the profile's own manifest in its contrast, the first so many of each split and data set."""
+    limits = {("train", False): settings.train_subjects, ("val", False): settings.val_subjects,
+              ("val", True): settings.val_lesion_subjects, ("test", False): settings.test_subjects,
+              ("test", True): settings.test_subjects}
+    taken: Counter[tuple] = Counter()
+    rows = []
+    for row in read_manifest(settings.manifest):
+        role = (row.split, bool(row.lesion_mask))
+        if row.contrast == settings.contrast and taken[role, row.dataset] < limits.get(role, 0):
+            taken[role, row.dataset] += 1
+            rows.append(row)
+    for split in ("train", "val"):
+        if not any(row.split == split and not row.lesion_mask for row in rows):
+            raise InputError(f"{settings.manifest}: no healthy {settings.contrast} scan with split {split}; add some")
+    return rows
+
+
 def missing_test_sets(settings: Settings) -> list[str]:
     """Extra test sets that are left out because `PDDM_DATA` is not set."""
-    return [] if data_root() is not None or settings.cohort != "simulated" else list(settings.extra_test_sets)
+    return [] if data_root() is not None or settings.cohort == "ixi" else list(settings.extra_test_sets)

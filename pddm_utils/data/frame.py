@@ -64,6 +64,7 @@ def to_frame(
     )
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     step = VOXEL_SIZE_MM / spacing  # source voxels per frame voxel
+    step[np.abs(step - 1) < _SAME_GRID] = 1  # rounding in a header must not move or blur a voxel
     first, last = _brain_bounds(inside)
     _check_fits(scan_volume.path, inside, first, last, step)
     origin, shape = _place_frame(first, last, step)
@@ -120,7 +121,7 @@ def _place_frame(
     origin = (first + last) / 2 - step * (SLICE_SIZE - 1) / 2
     origin[2] = first[2]
     # On a grid of the frame's own spacing the frame takes the grid's voxels: nothing is interpolated.
-    same = np.abs(step - 1) < _SAME_GRID
+    same = step == 1
     origin[same] = np.floor(origin[same])
     return origin, (SLICE_SIZE, SLICE_SIZE, count)
 
@@ -177,7 +178,6 @@ def _cut(
     """Smooth against aliasing and sample both arrays on the frame."""
     # A source voxel of width s is widened to the frame's width: variances of Gaussian profiles subtract.
     sigma = np.sqrt(np.clip(step**2 - 1, 0, None)) / _FWHM_PER_SIGMA
-    sigma[np.abs(step - 1) < _SAME_GRID] = 0
     return [
         ndimage.affine_transform(
             ndimage.gaussian_filter(array.astype(np.float32), sigma, mode="constant")

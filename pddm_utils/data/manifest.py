@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.errors import InputError
-from pddm_utils.files import written_whole
+from pddm_utils.files import whole_file
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")
@@ -125,13 +125,12 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
         path: the CSV to write; its folder is made when missing.
 
     Raises:
-        InputError: the rows fail `check_rows`.
+        InputError: the rows fail `check_rows`, or the file cannot be written.
     """
     rows, path = list(rows), Path(path)
     check_rows(rows, source=path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.resolve().parent
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+    with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(astuple(_relative_to(row, folder)) for row in rows)

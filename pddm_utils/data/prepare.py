@@ -31,6 +31,7 @@ from pddm_utils.data.volume import (
     to_scan_space,
 )
 from pddm_utils.errors import InputError
+from pddm_utils.files import cannot_write
 
 __all__ = [
     "Frame",
@@ -144,7 +145,10 @@ class ScanCache:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
         self._entries: dict[ManifestRow, _Entry] = {}
         for partial in self.folder.glob(".partial-*"):
             if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
@@ -154,7 +158,7 @@ class ScanCache:
         """The whole prepared scan of `row`, prepared now if it is not in the cache.
 
         Raises:
-            InputError: as `prepare_scan`.
+            InputError: as `prepare_scan`, or the cache cannot be written.
         """
         entry = self._entry(row)
         arrays = {name: np.load(entry.folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
@@ -197,8 +201,8 @@ class ScanCache:
 
     def _write(self, scan: Scan, folder: Path) -> None:
         partial = self.folder / f".partial-{uuid.uuid4().hex}"
-        partial.mkdir()
         try:
+            partial.mkdir()
             for name, dtype in _ARRAYS.items():
                 with (partial / f"{name}.npy").open("wb") as stream:
                     np.save(stream, getattr(scan, name).astype(dtype), allow_pickle=False)
@@ -216,6 +220,8 @@ class ScanCache:
             except OSError:
                 if not folder.is_dir():  # otherwise another process was first, with the same content
                     raise
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

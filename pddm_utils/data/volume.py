@@ -14,8 +14,10 @@ from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
 from pddm_utils.errors import InputError
-from pddm_utils.files import written_whole
+from pddm_utils.files import whole_file
 
+_LARGEST_SHEAR = 0.05  # cosine between two axes of a grid; header rounding stays far below
+_WHOLE_VOXELS = 1e-3  # largest distance in voxels between grids whose voxels count as the same
 _GRID_TOLERANCE_MM = 0.1  # largest distance between two grids that count as the same one
 
 
@@ -52,7 +54,7 @@ def load_volume(path: str | Path) -> LoadedVolume:
         InputError: the file is missing, no NIfTI, truncated, not 3-D, or has no usable affine; its values are
             complex, NaN, infinite or constant.
     """
-    volume = _read(Path(path))
+    volume = read_volume(path)
     bad = int(np.count_nonzero(~np.isfinite(volume.data)))
     if bad:
         raise InputError(
@@ -140,6 +142,9 @@ def to_scan_space(
     is_mask = volume.dtype == bool
     source = np.ascontiguousarray(volume.T, dtype=np.uint8 if is_mask else np.float32)
     to_frame_index = np.linalg.inv(frame_affine) @ reference.affine
+    whole = np.round(to_frame_index)
+    if (np.abs(to_frame_index - whole) @ (*reference.shape[:3], 1)).max() < _WHOLE_VOXELS:
+        to_frame_index = whole  # voxels on voxels: copied, not interpolated
     data = ndimage.affine_transform(
         source,
         to_frame_index,
@@ -163,23 +168,31 @@ def save_nifti(image: nib.Nifti1Image, path: str | Path) -> None:
         path: name ending in `.nii` or `.nii.gz`; its folder is made when missing.
 
     Raises:
-        InputError: the name has another ending.
+        InputError: the name has another ending, or the file cannot be written.
     """
     path = Path(path)
     if not path.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{path}: results are written as NIfTI; end the name in .nii or .nii.gz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        nib.save(image, temporary)
+    with whole_file(path) as partial:
+        nib.save(image, partial)
 
 
-def _read(path: Path) -> LoadedVolume:
-    """Read a file and check its form, not its values."""
+def read_volume(path: str | Path, channel: int | None = None) -> LoadedVolume:
+    """Read a file and check its form, not its values.
+
+    Args:
+        path: `.nii` or `.nii.gz`.
+        channel: which volume of a 4-D file; None for a 3-D file.
+
+    Raises:
+        InputError: as `load_volume`, but for what is in the voxels; or there is no such channel.
+    """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     try:
         image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, ImportError) as error:
         raise InputError(
             f"{path}: not a readable NIfTI file ({_first_line(error)}); convert the scan to .nii.gz, "
             "for example with dcm2niix"
@@ -187,6 +200,10 @@ def _read(path: Path) -> LoadedVolume:
     if not isinstance(image, nib.Nifti1Pair):
         raise InputError(f"{path}: a {type(image).__name__}, not a NIfTI file; convert it to .nii.gz")
     shape = image.shape
+    if channel is not None:
+        if len(shape) != 4 or channel >= shape[3]:
+            raise InputError(f"{path}: image of shape {shape} without channel {channel}; check that it is the 4-D file")
+        shape = shape[:3]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if len(shape) != 3 or min(shape) < 2:
@@ -196,14 +213,15 @@ def _read(path: Path) -> LoadedVolume:
         )
     _check_affine(path, image)
     try:
-        values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+        values = np.asanyarray(image.dataobj if channel is None else image.dataobj[..., channel])
+    except (OSError, EOFError, zlib.error, ValueError, MemoryError, OverflowError) as error:
         raise InputError(
             f"{path}: truncated or damaged ({_first_line(error)}); copy or download it again"
         ) from None
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: values of type {values.dtype}, not real numbers; export a magnitude image")
-    return LoadedVolume(path, image, values.reshape(shape).astype(np.float32))
+    with np.errstate(over="ignore"):  # what single precision cannot hold becomes infinite, and is refused as such
+        return LoadedVolume(path, image, values.reshape(shape).astype(np.float32))
 
 
 def _check_affine(path: Path, image: nib.Nifti1Image) -> None:
@@ -211,6 +229,13 @@ def _check_affine(path: Path, image: nib.Nifti1Image) -> None:
     affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
         raise InputError(f"{path}: singular affine (voxels of no volume); repair the header's sform or qform")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if shear > _LARGEST_SHEAR:
+        raise InputError(
+            f"{path}: sheared axes ({np.degrees(np.arccos(shear)):.0f} degrees between two of them, not 90); resample "
+            "the scan to a rectangular grid"
+        )
     if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
         axes = "".join(nib.aff2axcodes(affine))
         warnings.warn(
@@ -220,7 +245,7 @@ def _check_affine(path: Path, image: nib.Nifti1Image) -> None:
 
 def _load_labels(path: Path, scan: LoadedVolume) -> np.ndarray:
     """Read a mask file and check that it lies on the scan's grid."""
-    labels = _read(path)
+    labels = read_volume(path)
     if not np.isfinite(labels.data).all():
         raise InputError(f"{path}: NaN or infinite value(s) in a mask; write 0 for background")
     if labels.data.shape != scan.data.shape:

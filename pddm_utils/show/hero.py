@@ -11,7 +11,7 @@ from pddm_utils.catalogue import SHIPPED_METHODS
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.files import written_whole
+from pddm_utils.files import whole_file
 from pddm_utils.settings import Settings
 from pddm_utils.show.figures import compare_methods
 
@@ -42,7 +42,6 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
              for name in SHIPPED_METHODS}
     figure = compare_methods(scan, {name: pair[0] for name, pair in pairs.items()},
                              {name: pair[1] for name, pair in pairs.items()})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as temporary:
-        figure.savefig(temporary, dpi=110, bbox_inches="tight")
+    with whole_file(out) as partial:
+        figure.savefig(partial, dpi=110, bbox_inches="tight")
     return subject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,7 @@ from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes
 from pddm_utils.diffusion.noise import gaussian_noise
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
+from pddm_utils.files import whole_file
 from pddm_utils.settings import Settings
 from pddm_utils.show.figures import RESIDUAL_COLOURS, radiological, telling_slice
 from pddm_utils.weights import weights_folder
@@ -47,11 +47,9 @@ def save_social_preview(settings: Settings, runs: Path, out: Path) -> None:
     figure.text(0.04, 0.66, TITLE, color=_INK, fontsize=34, fontweight="bold", va="center", linespacing=1.25)
     figure.text(0.04, 0.40, SUBTITLE, color=_BOX, fontsize=21, va="center", linespacing=1.4)
     figure.text(0.04, 0.10, NOTE, color=_SOFT, fontsize=13)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.png")
-    figure.savefig(partial, dpi=_DPI, facecolor=_GROUND)
+    with whole_file(out) as partial:
+        figure.savefig(partial, dpi=_DPI, facecolor=_GROUND)
     plt.close(figure)
-    os.replace(partial, out)
 
 
 def _panels(scan: Scan, pipeline: PatchedReconstructionPipeline) -> list[tuple[str, np.ndarray, dict]]:
