@@ -28,8 +28,8 @@ PAPER_PARAMETERS = 37_513_345
 def test_paper_profile_is_the_reproduction_sheet() -> None:
     paper = load_settings("paper")
     sheet = {"contrast": "T2", "network": "paper", "noise": "simplex", "schedule": "squaredcos_cap_v2", "box_size": 48,
-             "stride": 48, "timestep_power": 1, "train_steps": 19_200, "batch_size": 32, "learning_rate": 1e-4, "ema_decay": 0.0,
-             "timesteps": (499,), "authors_timestep": 499}
+             "stride": 48, "timestep_power": 1, "train_steps": 19_200, "batch_size": 32, "learning_rate": 1e-4,
+             "ema_decay": 0.0, "timesteps": (499,), "authors_timestep": 499}
     assert {name: getattr(paper, name) for name in sheet} == sheet
     assert {learning_rate_at(step, 19_200, paper) for step in (0, 1, 10_000, 19_199)} == {1e-4}
 
