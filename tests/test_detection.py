@@ -66,6 +66,7 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
     np.testing.assert_allclose(loaded.get_fdata(), detection.anomaly_map.get_fdata(), equal_nan=True)
     report = json.loads((tmp_path / "deep" / "er" / "report.json").read_text())
     assert report["threshold"] == detection.threshold and "not for diagnosis" in report["notice"]
+    assert report == json.loads(json.dumps(detection.report())) and report["warnings"] == []
 
 
 def test_contrast_comes_from_the_name_or_from_the_caller(tmp_path) -> None:
