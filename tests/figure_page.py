@@ -65,6 +65,7 @@ def press(page: Page, control: str, *keys: str) -> None:
 def point(page: Page, panel: str, column: int, row: int) -> None:
     """Press the mouse on the middle of a pixel of a picture."""
     canvas = page.locator(f'[data-panel="{panel}"]')
+    canvas.scroll_into_view_if_needed()
     box, (width, height) = canvas.bounding_box(), canvas.evaluate("c => [c.width, c.height]")
     page.mouse.click(box["x"] + (column + 0.5) / width * box["width"], box["y"] + (row + 0.5) / height * box["height"])
 
