@@ -21,7 +21,7 @@ from pddm_utils.data.download import fetch_file, remote_size, unpack
 from pddm_utils.data.sources.catalogue import SOURCES, RemoteFile, Source, fetch
 from pddm_utils.errors import InputError
 
-CONTENT = bytes(range(256)) * 8000  # 2 MB
+CONTENT = bytes(range(256)) * 32_000  # 8 MB
 HASH = "md5:" + hashlib.md5(CONTENT).hexdigest()
 
 

@@ -109,7 +109,7 @@ def kill_detection(scan: Path, detected: dict[str, bytes], out: Path, kills: int
 
 
 def test_killed_detection(scan: Path, detected: dict[str, bytes], tmp_path: Path) -> None:
-    assert len(detected) == 5
+    assert len(detected) == 6
     kill_detection(scan, detected, tmp_path / "out", kills=1, seed=0)
 
 

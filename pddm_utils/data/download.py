@@ -120,7 +120,7 @@ def _append(url: str, stream: BinaryIO, progress: bool) -> None:
             stream.truncate(0)
 
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 20, headers=headers,
+    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, headers=headers,
                                     hooks={"response": start_anew_if_whole})
     try:
         download(url, stream, None)

@@ -71,7 +71,7 @@ def report_page(
 <p>The slices with the largest anomaly map, in radiological view (the patient's right is on the left).</p>
 {pictures}
 <h2>All of it</h2>
-{view_volume(scan, anomaly_map, facts["threshold"]).to_html()}
+{view_volume(scan, anomaly_map, facts["threshold"]).to_html("volume")}
 <h2>Numbers</h2>
 {_table(facts)}
 </body></html>

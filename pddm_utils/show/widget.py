@@ -132,12 +132,16 @@ class InteractiveFigure(anywidget.AnyWidget):
 
     frames = traitlets.Dict().tag(sync=True)
 
-    def to_html(self) -> str:
-        """A self-contained HTML fragment: data and script inside, no request to anywhere."""
+    def to_html(self, name: str | None = None) -> str:
+        """A self-contained HTML fragment: data and script inside, no request to anywhere.
+
+        Args:
+            name: `id` of its element, unique in the page; a random one when left out.
+        """
         contents = {"frames": self.frames, "script": str(self._esm)}
         texts = {name: json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
                  for name, value in contents.items()}
-        return _PAGE.format(name=f"pddm-{uuid.uuid4().hex[:12]}", **texts)
+        return _PAGE.format(name=name or f"pddm-{uuid.uuid4().hex[:12]}", **texts)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs)
