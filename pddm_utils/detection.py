@@ -162,18 +162,28 @@ def contrast_of_name(scan: Path) -> str:
     return found[0]
 
 
-@lru_cache(maxsize=4)
-def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
-    folder = Path(name) if Path(name).is_dir() else weights_folder(name)
-    facts = folder / "detection.json"
-    if not facts.is_file():
+def _model_folder(name: str) -> Path:
+    return Path(name) if Path(name).is_dir() else weights_folder(name)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Noise level, thresholds and healthy reference that lie beside a model's weights."""
+    path = folder / "detection.json"
+    if not path.is_file():
         raise InputError(f"{folder}: no detection.json with its noise level and thresholds; "
                          "make it with: python -m pddm_utils publish")
-    return load_pipeline(folder), json.loads(facts.read_text(encoding="utf-8")), folder.name
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=4)
+def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
+    folder = _model_folder(name)
+    facts = _facts(folder)
+    return load_pipeline(folder), facts, folder.name
 
 
 def _quality(prepared: Scan, reconstruction: np.ndarray, facts: dict, reference: nib.Nifti1Image) -> Quality:
-    others = {contrast: _model(name)[1]["reference"] for contrast, name in DEFAULT_MODELS.items()
+    others = {contrast: _facts(_model_folder(name))["reference"] for contrast, name in DEFAULT_MODELS.items()
               if contrast != facts["contrast"]}
     quality = assess_quality(prepared, reconstruction, facts["reference"], others)
     brain = np.asarray(to_scan_space(prepared.brain_mask, prepared.affine, reference).dataobj) > 0

@@ -13,7 +13,7 @@ from pddm_utils.data.scan import VOXEL_SIZE_MM, VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.postprocess import erode_in_plane
 
 HISTOGRAM_BINS = 32
-# Fixed before any lesioned scan was looked at: a deviation that one in thousands of normal values has.
+# Far beyond what chance gives normal values: the spreads come from no more than a handful of scans.
 WARN_DEVIATION = 5.0
 _SPREAD_FLOOR = 0.03  # a reference of a few scans may vary by chance less than this share of the median
 _NORMAL = 1.4826  # median absolute deviation to standard deviation, for normal values
