@@ -19,7 +19,7 @@ PROFILE_FOLDER = Path(__file__).parent / "profiles"
 _CHOICES = {
     "cohort": ("simulated", "ixi", "manifest"),
     "contrast": ("T1", "T2", "FLAIR"),
-    "network": ("smoke", "laptop", "paper"),
+    "network": ("smoke", "laptop", "wide", "paper"),
     "noise": ("gaussian", "simplex"),
     "schedule": ("squaredcos_cap_v2", "linear"),
     "learning_rate_decay": ("cosine", "none"),
