@@ -16,7 +16,7 @@ import pytest
 
 from book_build import ROOT, TIMEOUT_S, notebook_paths, run_notebook
 
-CPU_SECONDS = {"10_benchmark": 180}  # it scores whole volumes, unless their parts are there from an earlier run
+CPU_SECONDS = {"12_benchmark": 180}  # it scores whole volumes, unless their parts are there from an earlier run
 MOST_CPU_SECONDS = 60  # of any other
 PARTS = ("## Where it fails", "## Exercises", "## Summary", "**Next:**")
 
@@ -138,7 +138,7 @@ def test_a_mistyped_parameter_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("profile", "smoky"), ("weights", "shiped")])
 def test_a_mistyped_value_is_refused(name: str, value: str, tmp_path: Path) -> None:
-    path = next(path for path in notebook_paths() if path.stem == "10_benchmark")
+    path = next(path for path in notebook_paths() if path.stem == "12_benchmark")
     with pytest.raises(papermill.PapermillExecutionError, match=f"InputError.*{value}"):
         execute(path, tmp_path / "out.ipynb", {"profile": "smoke", "runs": str(tmp_path), name: value})
 
