@@ -45,7 +45,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
                                      arguments.jobs))
     print(headline_markdown(scores))
-    print(f"written: {results}/scores.csv, selection.csv, run.json")
+    print(f"written: {results}/scores.csv, curves.csv, selection.csv, run.json")
 
 
 def _ablations(arguments: argparse.Namespace) -> None:
@@ -184,7 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     social.set_defaults(run=_social)
 
     tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
-    tables.add_argument("pages", nargs="*", default=["README.md", "book/results.md", "book/model-cards.md"])
+    tables.add_argument("pages", nargs="*", default=[
+        "README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md"])
     tables.add_argument("--results", default="results")
     tables.set_defaults(run=_tables)
 

@@ -23,6 +23,7 @@ class MethodFacts:
         scored_by: settings its scores depend on, besides the weights and the noise level.
         noise_level: whether it takes a timestep, which validation then chooses.
         shipped: whether weights come with the project.
+        patched: whether it rebuilds a slice box by box; the others are baselines.
     """
 
     label: str
@@ -31,6 +32,7 @@ class MethodFacts:
     scored_by: tuple[str, ...] = ()
     noise_level: bool = False
     shipped: bool = False
+    patched: bool = False
 
 
 METHODS: dict[str, MethodFacts] = {
@@ -46,11 +48,14 @@ METHODS: dict[str, MethodFacts] = {
                            noise_level=True),
     "mddpm": MethodFacts("mDDPM, masked patches", "#4678FF", _DIFFUSION, noise_level=True),
     "cddpm": MethodFacts("cDDPM, conditioned", "#0528A5", _DIFFUSION, noise_level=True),
-    "pddpm": MethodFacts("pDDPM, patched", "#0072B2", (*_DIFFUSION, *_BOXES), noise_level=True, shipped=True),
-    "pddpm-random": MethodFacts("pDDPM, random boxes", "#96C8F5", (*_DIFFUSION, *_BOXES), noise_level=True),
+    "pddpm": MethodFacts("pDDPM, patched", "#0072B2", (*_DIFFUSION, *_BOXES), noise_level=True, shipped=True,
+                         patched=True),
+    "pddpm-random": MethodFacts("pDDPM, random boxes", "#96C8F5", (*_DIFFUSION, *_BOXES), noise_level=True,
+                                patched=True),
 }
 METHOD_NAMES = {name: facts.label for name, facts in METHODS.items()}
 METHOD_COLOURS = {name: facts.colour for name, facts in METHODS.items()}
 TRAINED_METHODS = tuple(name for name, facts in METHODS.items() if facts.trained_by)
 NOISE_LEVEL_METHODS = tuple(name for name, facts in METHODS.items() if facts.noise_level)
 SHIPPED_METHODS = tuple(name for name, facts in METHODS.items() if facts.shipped)
+PATCHED_METHODS = tuple(name for name, facts in METHODS.items() if facts.patched)

@@ -64,7 +64,7 @@ def test_second_run_computes_nothing_and_writes_the_same_table(benchmark: Benchm
 def test_run_from_scratch_gives_an_identical_table(benchmark: Benchmark, tmp_path: Path) -> None:
     again = dataclasses.replace(benchmark, runs=tmp_path / "runs", results=tmp_path / "results")
     run_benchmark(again)
-    for name in ("scores.csv", "selection.csv"):
+    for name in ("scores.csv", "curves.csv", "selection.csv"):
         assert (again.results / name).read_bytes() == (benchmark.results / name).read_bytes()
 
 
@@ -156,7 +156,7 @@ def test_committed_results_carry_their_provenance() -> None:
         assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/model-cards.md"])
+@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md"])
 def test_pages_say_what_the_result_files_say(page: str) -> None:
     root = Path(__file__).parents[1]
     text = (root / page).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,15 @@ import pandas as pd
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
-from pddm_utils.evaluation.metrics import average_precision, healthy_l1, lesion_share, scan_score, score_scan
+from pddm_utils.evaluation.metrics import (
+    average_precision,
+    healthy_l1,
+    lesion_share,
+    precision_at_recall,
+    precision_recall,
+    scan_score,
+    score_scan,
+)
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, LESION_VAL, ORACLE, HealthyQuantile, PooledDiceCurve
 from pddm_utils.methods.base import Method
@@ -36,21 +45,21 @@ def every_nth_slice(scan: Scan, step: int) -> Scan:
 
 
 def score_noise_level(
-    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int, slice_step: int
+    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None, slice_step: int
 ) -> pd.DataFrame:
     """AUPRC of every lesioned validation subject at one noise level, on every `slice_step`-th slice.
 
     With slices left out the map is filtered in-plane and over the slices that are kept, so these values serve to
-    compare noise levels and nothing else.
+    compare noise levels, and methods on validation scans, and nothing else. The timestep of a method without one is -1.
     """
     records = []
     for row in rows:
         scan = every_nth_slice(load_scan(row, cache), slice_step)
         if scan.lesion_mask.any():
             auprc = average_precision(map_scan(method, scan, timestep)[1], scan.lesion_mask)
-            records.append({"method": method.name, "timestep": timestep, "dataset": row.dataset,
-                            "subject": row.subject, "auprc": auprc})
-    return pd.DataFrame(records)
+            records.append({"method": method.name, "timestep": -1 if timestep is None else timestep,
+                            "dataset": row.dataset, "subject": row.subject, "auprc": auprc})
+    return pd.DataFrame(records, columns=["method", "timestep", "dataset", "subject", "auprc"])
 
 
 def validation_thresholds(
@@ -85,6 +94,9 @@ def score_test_scans(
 ) -> pd.DataFrame:
     """Scores of one fitted method at one noise level: a row for each test scan and threshold rule.
 
+    The columns `precisions` (precision at `RECALL_GRID`, as text), `seconds` and `cpu_seconds` (of the reconstruction)
+    go to files of their own, see `pddm_utils.benchmark.curves`.
+
     Maps wait on disk while the oracle threshold is found, so memory does not grow with the number of scans.
 
     Args:
@@ -102,11 +114,14 @@ def score_test_scans(
         scans = []
         for number, row in enumerate(test):
             scan = load_scan(row, cache)
-            reconstruction, residual = map_scan(method, scan, timestep)
+            wall, cpu = time.perf_counter(), time.process_time()
+            reconstruction = method.reconstruct(scan, timestep)
+            times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+            residual = anomaly_map(scan.image, reconstruction, scan.brain_mask)
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
-            scans.append(_scan_scores(scan, reconstruction, residual))
+            scans.append({**_scan_scores(scan, reconstruction, residual), **times})
         oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}
         for number, row in enumerate(test):
             scan, residual = load_scan(row, cache), np.load(Path(folder) / f"{number}.npy", allow_pickle=False)
@@ -127,6 +142,8 @@ def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -
         "scan_score": scan_score(residual, scan.brain_mask),
         "lesion_ml": float(scan.lesion_mask.sum() * VOXEL_VOLUME_ML),
         "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
+        "precisions": "" if healthy else " ".join(
+            f"{value:.4g}" for value in precision_at_recall(precision_recall(residual, scan.lesion_mask))),
     }
 
 

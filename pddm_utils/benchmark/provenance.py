@@ -16,13 +16,12 @@ import torch
 from pddm_utils.files import whole_file
 
 _REPORTED_PACKAGES = ("torch", "diffusers", "accelerate", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn")
-_FLOATS = "%.6g"
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table in one step, six digits a number (`InputError` as `whole_file`)."""
+def write_csv(table: pd.DataFrame, path: Path, floats: str = "%.6g") -> None:
+    """Write a table in one step, its numbers in a given format (`InputError` as `whole_file`)."""
     with whole_file(path) as partial:
-        table.to_csv(partial, index=False, float_format=_FLOATS)
+        table.to_csv(partial, index=False, float_format=floats)
 
 
 def environment() -> dict[str, Any]:

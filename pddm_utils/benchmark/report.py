@@ -9,8 +9,17 @@ from typing import Any
 
 import pandas as pd
 
+from pddm_utils.benchmark.leaderboard import (
+    finished_runs,
+    improvement_markdown,
+    large_data_sets,
+    leaderboard_markdown,
+    questions_markdown,
+    read_selection,
+)
 from pddm_utils.benchmark.tables import (
     format_interval,
+    format_summary,
     headline_markdown,
     is_healthy,
     lesion_table,
@@ -27,19 +36,42 @@ from pddm_utils.evaluation.thresholds import DEFAULT_RULE, LESION_VAL, ORACLE
 from pddm_utils.files import write_text
 from pddm_utils.weights import weights_root
 
+_COHORTS = {
+    "simulated": "**Simulated** {contrast} subjects with simulated lesions; trained on {train_subjects} healthy ones.",
+    "ixi": "Real {contrast} scans, trained on {train_subjects} healthy people of the IXI data set; the test lesions "
+           "are **simulated** and inserted into scans of other healthy people.",
+}
+_BOARD_NOTE = ("Rows by the mean on the first data set; neighbours whose intervals overlap are not ranked. Seconds: "
+               "rebuilding one test scan, mean over scans; a dash: that run did not measure it. CPU minutes: by seed.")
+_IMPROVEMENT_NOTE = ("The baseline is the method without patches that is best on the validation subjects of the same "
+                     "data set, each at its chosen noise level, with the first seed. Relative: ratio of the means less "
+                     "one, with a bootstrap interval over subjects.")
+_QUESTIONS_NOTE = ("An answer needs an interval without zero and p below 0.05; *not shown* is no proof of the contrary."
+                   " False positives: what is marked on scans without a lesion.")
+_TEST = "p by sign flips, Holm-corrected over the table"
 _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
 
 
 def provenance_line(run: Mapping[str, Any]) -> str:
     """One sentence on what a table comes from: command, seeds, steps, hardware."""
     settings, hardware = run["settings"], run["hardware"]
-    steps = ", ".join(f"{name} {record['steps']} steps in {record['cpu_seconds'] / 60:.0f} CPU min"
-                      for name, record in run["models"].items())
     seeds = ", ".join(map(str, settings["seeds"]))
     weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
-    return (f"Made with `make benchmark PROFILE={settings['profile']}{weights}`; seeds {seeds}; "
-            f"{steps}; {hardware['cpu']}, {hardware['cores']} cores"
+    return (f"Made with `make benchmark PROFILE={settings['profile']}{weights}`; seeds {seeds}; {_budget(run)}"
+            f"{hardware['cpu']}, {hardware['cores']} cores"
             f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}.")
+
+
+def _budget(run: Mapping[str, Any]) -> str:
+    """Steps and CPU minutes of the models: each by name, or their range where there are many."""
+    records = run["models"]
+    if len(records) <= 6:
+        return "".join(f"{name} {record['steps']} steps in {record['cpu_seconds'] / 60:.0f} CPU min, "
+                       for name, record in records.items()).removesuffix(", ") + ("; " if records else "")
+    steps, minutes = ([value(record) for record in records.values()] for value in
+                      (lambda record: record["steps"], lambda record: record["cpu_seconds"] / 60))
+    return (f"{len(records)} models of {min(steps)} to {max(steps)} steps in {min(minutes):.0f} to {max(minutes):.0f} "
+            "CPU min each; ")
 
 
 def timestep_line(scores: pd.DataFrame) -> str:
@@ -51,12 +83,10 @@ def timestep_line(scores: pd.DataFrame) -> str:
 def auprc_block(folder: Path, noise_level: str = "validation") -> str:
     """AUPRC of every lesioned data set with five subjects or more."""
     scores, run = read_results(folder)
-    large = scores.groupby("dataset").subject.transform("nunique") >= 5
-    table = headline_markdown(scores[large], "auprc", noise_level)
+    table = headline_markdown(large_data_sets(scores), "auprc", noise_level)
     levels = timestep_line(scores) if noise_level == "validation" else f"timestep {run['settings']['authors_timestep']}"
     what = "chosen on validation subjects" if noise_level == "validation" else "the authors'"
-    test = "p by sign flips, Holm-corrected over the table"
-    return f"{table}\n\nAUPRC, {_INTERVAL}; {test}. Noise level: {what} ({levels}). {provenance_line(run)}"
+    return f"{table}\n\nAUPRC, {_INTERVAL}; {_TEST}. Noise level: {what} ({levels}). {provenance_line(run)}"
 
 
 def patients_block(folder: Path, dataset: str) -> str:
@@ -75,18 +105,19 @@ def dice_block(folder: Path, dataset: str) -> str:
     part = scores[scores.dataset == dataset]
     rules = [rule for rule in (*sorted(set(part.rule) - {LESION_VAL, ORACLE}), LESION_VAL, ORACLE)
              if rule in set(part.rule)]
-    tables = {rule: summary_table(part, "dice", rule=rule).set_index("method") for rule in rules}
-    methods = [name for name in METHOD_NAMES if name in tables[DEFAULT_RULE].index]
-    rows = [[rule + (" (default)" if rule == DEFAULT_RULE else " (test labels)" if rule == ORACLE else ""),
-             *(format_interval(tables[rule].loc[method]) for method in methods)] for rule in rules]
-    return (markdown_table(["threshold rule", *(METHOD_NAMES[m] for m in methods)], rows)
+    tables = {rule: summary_table(part, "dice", rule=rule).assign(std_seeds=float("nan")) for rule in rules}
+    methods = [name for name in METHOD_NAMES if name in set(tables[DEFAULT_RULE].method)]
+    rows = [[METHOD_NAMES[method], *(format_summary(tables[rule], dataset, method) for rule in rules)]
+            for method in methods]
+    notes = {DEFAULT_RULE: " (default)", ORACLE: " (test labels)"}
+    return (markdown_table(["method", *(rule + notes.get(rule, "") for rule in rules)], rows)
             + f"\n\nDice on {dataset}, {_INTERVAL.split(' ±')[0]}. {provenance_line(run)}")
 
 
 def healthy_block(folder: Path) -> str:
     """What happens on healthy test scans, lesion-wise detection and scan-level AUROC, at the default threshold."""
     scores, run = read_results(folder)
-    scores = scores[scores.groupby("dataset").subject.transform("nunique") >= 5]
+    scores = large_data_sets(scores)
     false_ml, error = (summary_table(scores, name) for name in ("false_positive_ml", "healthy_l1"))
     lesions, auroc = lesion_table(scores), scan_auroc_table(scores)
     chosen = with_intensity(scores, "validation")
@@ -109,6 +140,27 @@ def healthy_block(folder: Path) -> str:
             f"{provenance_line(run)}")
 
 
+def leaderboard_block(folder: Path) -> str:
+    """Every method of a run with what it costs, pDDPM against the best baseline, and two questions answered."""
+    scores, run = read_results(folder)
+    scores = large_data_sets(scores)
+    what = _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"])
+    levels = f"Noise level: chosen on validation subjects ({timestep_line(scores)})."
+    return "\n\n".join([
+        what, leaderboard_markdown(scores, run), f"AUPRC, {_INTERVAL}; {_TEST}. {_BOARD_NOTE}",
+        "**Against the baseline that is best on validation**", improvement_markdown(scores, read_selection(folder)),
+        f"AUPRC on test subjects; {_TEST}. {_IMPROVEMENT_NOTE}",
+        "**With a threshold, and on healthy scans**", questions_markdown(scores),
+        f"At the threshold rule `{DEFAULT_RULE}`; {_TEST}. {_QUESTIONS_NOTE}", f"{levels} {provenance_line(run)}"])
+
+
+def leaderboards_block(results: Path) -> str:
+    """A section for every full run in a folder of results; real scans first."""
+    cohorts = {folder: read_results(folder)[1]["settings"]["cohort"] for folder in finished_runs(results)}
+    folders = sorted(cohorts, key=lambda folder: (cohorts[folder] == "simulated", folder.name))
+    return "\n\n".join(f"## Profile `{folder.name}`\n\n{leaderboard_block(folder)}" for folder in folders)
+
+
 def models_block() -> str:
     """The cards of all shipped models, one after another."""
     cards = [path.read_text(encoding="utf-8").strip() for path in sorted(weights_root().glob("*/README.md"))]
@@ -119,7 +171,8 @@ def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND PROFILE [DATASET] -->` ... `<!-- /results -->`, KIND one of auprc, auprc-authors,
-    patients, dice, healthy; and `<!-- results:models -->` for the cards of the shipped models.
+    patients, dice, healthy, leaderboard; `<!-- results:leaderboards -->` for the last one of every full run; and
+    `<!-- results:models -->` for the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
@@ -127,7 +180,9 @@ def fill_marks(text: str, results: Path) -> str:
     def block(match: re.Match) -> str:
         kind, *rest = match[1].split()
         makers = {"auprc": auprc_block, "auprc-authors": lambda folder: auprc_block(folder, "authors"),
-                  "patients": patients_block, "dice": dice_block, "healthy": healthy_block, "models": models_block}
+                  "patients": patients_block, "dice": dice_block, "healthy": healthy_block,
+                  "leaderboard": leaderboard_block, "leaderboards": lambda: leaderboards_block(results),
+                  "models": models_block}
         if kind not in makers:
             raise InputError(f"unknown mark results:{match[1]}; known kinds: {', '.join(makers)}")
         if rest:

@@ -1,4 +1,4 @@
-"""Runs what is missing of a benchmark and writes `scores.csv`, `selection.csv` and `run.json`."""
+"""Runs what is missing of a benchmark and writes `scores.csv`, `curves.csv`, `selection.csv` and `run.json`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
+from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans
 from pddm_utils.benchmark.models import load_method, train_method, weights_of
 from pddm_utils.benchmark.provenance import code_digest, environment, weights_digest, write_csv
@@ -36,7 +37,7 @@ class Benchmark:
         settings: the profile.
         shipped: use the shipped weights (first seed only) instead of training.
         runs: models, prepared scans and partial results; what is there is not computed again.
-        results: receives `scores.csv`, `selection.csv` and `run.json`.
+        results: receives `scores.csv`, `curves.csv`, `selection.csv` and `run.json`.
         jobs: processes side by side, each with `settings.threads` threads.
     """
 
@@ -77,14 +78,20 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
             for seed in settings.seeds for name in trained])
     selection = _concatenate(_in_parallel(benchmark, "choosing noise levels", [
         (_select, (benchmark, name, timestep))
-        for name in settings.methods[::-1] if name in NOISE_LEVEL_METHODS
-        for timestep in sorted({*settings.timesteps, settings.authors_timestep})]))
+        for name in settings.methods[::-1] for timestep in _levels_to_try(settings, name)]))
     chosen = choose_timesteps(selection, settings)
     scores = _concatenate(_in_parallel(benchmark, "scoring test scans", [
         (_score, (benchmark, *unit)) for unit in _units(settings, chosen)]))
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
-    return scores
+    return scores.drop(columns=SIDE_COLUMNS, errors="ignore")
+
+
+def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
+    """Noise levels to score on validation scans; None, once, for a method that has none."""
+    if name not in NOISE_LEVEL_METHODS:
+        return [None]
+    return sorted({*settings.timesteps, settings.authors_timestep})
 
 
 def _settings_of_shipped(settings: Settings) -> Settings:
@@ -120,7 +127,7 @@ def _units(settings: Settings, chosen: dict[str, int]) -> list[tuple[str, int, i
     return units
 
 
-def _select(benchmark: Benchmark, name: str, timestep: int) -> pd.DataFrame:
+def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFrame:
     settings, seed = benchmark.settings, benchmark.settings.seeds[0]
     rows = [row for row in cohort_rows(settings) if row.split == "val" and row.lesion_mask]
 
@@ -192,12 +199,13 @@ def _label_noise_levels(scores: pd.DataFrame, chosen: dict[str, int], settings: 
 
 
 def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, seconds: float) -> None:
-    write_csv(scores, benchmark.results / "scores.csv")
+    write_csv(scores.drop(columns=SIDE_COLUMNS, errors="ignore"), benchmark.results / "scores.csv")
+    write_csv(curves_table(scores), benchmark.results / "curves.csv", "%.3g")
     write_csv(selection, benchmark.results / "selection.csv")
-    write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, seconds), indent=1) + "\n")
+    write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, scores, seconds), indent=1) + "\n")
 
 
-def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
+def _provenance(benchmark: Benchmark, scores: pd.DataFrame, seconds: float) -> dict[str, Any]:
     settings = benchmark.settings
     models = {}
     for name in (name for name in settings.methods if name in TRAINED_METHODS):
@@ -211,5 +219,6 @@ def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
     return {
         "settings": settings.to_dict(), "weights": "shipped" if benchmark.shipped else "trained",
         **environment(), "jobs": benchmark.jobs, "left_out": missing_test_sets(settings), "models": models,
+        "reconstruction": reconstruction_times(scores),
         "seconds_of_this_call": round(seconds, 1),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pddm_utils.errors import InputError
 from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 
-_KEYS = ["dataset", "noise_level"]
+NO_VALUE = "–"
 
 
 def read_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -77,32 +77,51 @@ def summary_table(
     return pd.DataFrame(records)
 
 
-def paired_table(
-    scores: pd.DataFrame, metric: str, better: str = "pddpm", baseline: str = "ddpm",
+def comparison_table(
+    scores: pd.DataFrame, comparisons: Iterable[tuple[str, str, str, str]],
     noise_level: str = "validation", rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
-    """Differences `better - baseline` on the same subjects, with Holm's correction over the data sets.
+    """Paired differences on the same subjects, with Holm's correction over all of them.
+
+    Args:
+        scores: as written by the benchmark.
+        comparisons: `(dataset, metric, better, baseline)`; what was not scored, or has no value, is left out.
+        noise_level: `validation` or `authors`.
+        rule: threshold rule; matters for metrics that depend on it.
 
     Returns:
-        Columns dataset, mean, low, high, p_value, p_holm, subjects.
+        Columns dataset, metric, better, baseline, mean (of `better - baseline`), low, high, p_value, subjects, p_holm.
+
+    Raises:
+        InputError: two methods were scored on different subjects.
     """
-    records = []
     chosen = with_intensity(scores, noise_level)
-    for dataset, rows in chosen[chosen.rule == rule].groupby("dataset", sort=False):
-        sides = [seed_mean(part[metric], part.subject) for part in
-                 (rows[rows.method == better], rows[rows.method == baseline])]
-        (subjects, a), (others, b) = sides
-        if not len(a) or not len(b):
+    chosen = dict(list(chosen[chosen.rule == rule].groupby(["dataset", "method"])))
+    records = []
+    for dataset, metric, better, baseline in comparisons:
+        if (dataset, better) not in chosen or (dataset, baseline) not in chosen:
             continue
+        (subjects, a), (others, b) = (seed_mean(chosen[dataset, name][metric], chosen[dataset, name].subject)
+                                      for name in (better, baseline))
         if not np.array_equal(subjects, others):
             raise InputError(f"{dataset}: {better} and {baseline} were scored on different subjects; run both again")
         if np.isnan(a - b).all():
             continue
         d = paired_difference(a, b, subjects)
-        records.append({"dataset": dataset, "mean": d.mean, "low": d.low, "high": d.high, "p_value": d.p_value,
-                        "subjects": d.n})
-    table = pd.DataFrame(records)
-    return table.assign(p_holm=holm(table.p_value)) if len(table) else table
+        records.append({"dataset": dataset, "metric": metric, "better": better, "baseline": baseline, "mean": d.mean,
+                        "low": d.low, "high": d.high, "p_value": d.p_value, "subjects": d.n})
+    columns = ["dataset", "metric", "better", "baseline", "mean", "low", "high", "p_value", "subjects"]
+    table = pd.DataFrame(records, columns=columns)
+    return table.assign(p_holm=holm(table.p_value))
+
+
+def paired_table(
+    scores: pd.DataFrame, metric: str, better: str = "pddpm", baseline: str = "ddpm",
+    noise_level: str = "validation", rule: str = DEFAULT_RULE,
+) -> pd.DataFrame:
+    """`comparison_table` of two methods on every data set, Holm's correction over the data sets."""
+    comparisons = [(dataset, metric, better, baseline) for dataset in scores.dataset.unique()]
+    return comparison_table(scores, comparisons, noise_level, rule)
 
 
 def scan_auroc_table(scores: pd.DataFrame, noise_level: str = "validation", rule: str = DEFAULT_RULE) -> pd.DataFrame:
@@ -150,48 +169,68 @@ def format_interval(row: Mapping[str, Any], digits: int = 3) -> str:
     return mean if np.isnan(row["low"]) else f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
 
+def format_summary(summary: pd.DataFrame, dataset: str, method: str, digits: int = 3) -> str:
+    """A cell from `summary_table`: `format_interval`, and `± 0.012` where there are several seeds; a dash for none."""
+    picked = summary[(summary.dataset == dataset) & (summary.method == method)] if len(summary) else summary
+    if picked.empty:
+        return NO_VALUE
+    row = picked.iloc[0]
+    decimals = digits + (abs(row["mean"]) < 0.005)
+    return format_interval(row, digits) + ("" if np.isnan(row.std_seeds) else f" ± {row.std_seeds:.{decimals}f}")
+
+
+def format_difference(
+    differences: pd.DataFrame, dataset: str, better: str, baseline: str, digits: int = 3
+) -> str:
+    """A cell from `comparison_table`: `format_interval` and the corrected p-value; a dash where there is none."""
+    picked = differences[(differences.dataset == dataset) & (differences.better == better)
+                         & (differences.baseline == baseline)]
+    if picked.empty:
+        return NO_VALUE
+    row = picked.iloc[0]
+    return format_interval(row, digits) + ("" if np.isnan(row.p_holm) else f", p = {row.p_holm:.4f}")
+
+
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table of text cells."""
     lines = ["| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows)]
     return "\n".join(lines)
 
 
-def headline_markdown(scores: pd.DataFrame, metric: str = "auprc", noise_level: str = "validation") -> str:
-    """Data sets as rows, methods as columns, and paired differences with p-values, Holm-corrected over the table."""
+def headline_markdown(
+    scores: pd.DataFrame, metric: str = "auprc", noise_level: str = "validation", method: str = "pddpm"
+) -> str:
+    """Methods as rows; for each data set the mean, and by how much one method is above each of the others.
+
+    The p-values of the differences are Holm-corrected over the table.
+    """
     summary = summary_table(scores, metric, noise_level)
-    paired = {baseline: paired_table(scores, metric, baseline=baseline, noise_level=noise_level)
-              for baseline in ("ddpm", "intensity")}
-    paired = pd.concat([table.assign(baseline=name) for name, table in paired.items()], ignore_index=True)
-    paired = paired.assign(p_holm=holm(paired.p_value)) if len(paired) else paired
+    datasets = list(summary.dataset.unique())
     methods = [name for name in METHOD_NAMES if name in set(summary.method)]
+    others = [name for name in methods if name != method] if method in methods else []
+    pairs = [(dataset, metric, method, name) for dataset in datasets for name in others]
+    differences = comparison_table(scores, pairs, noise_level)
     rows = []
-    for dataset in summary.dataset.unique():
+    for name in methods:
         cells = []
-        for method in methods:
-            row = summary[(summary.dataset == dataset) & (summary.method == method)].iloc[0]
-            spread = "" if np.isnan(row.std_seeds) else f" ± {row.std_seeds:.3f}"
-            cells.append(format_interval(row) + spread)
-        for baseline in ("ddpm", "intensity"):
-            difference = paired[(paired.dataset == dataset) & (paired.baseline == baseline)] if len(paired) else paired
-            cells.append(_format_difference(difference.iloc[0]) if len(difference) else "")
-        count = int(summary[summary.dataset == dataset].subjects.max())
-        rows.append([f"{dataset} (n = {count})", *cells])
-    header = ["data set", *(METHOD_NAMES[m] for m in methods), "pDDPM − DDPM", "pDDPM − intensity"]
+        for dataset in datasets:
+            cells.append(format_summary(summary, dataset, name))
+            cells += [format_difference(differences, dataset, method, name)] if others else []
+        rows.append([METHOD_NAMES[name], *cells])
+    header = ["method"]
+    for dataset in datasets:
+        header.append(f"{dataset} (n = {int(summary[summary.dataset == dataset].subjects.max())})")
+        header += [f"{METHOD_NAMES[method].split(',')[0]} − method"] if others else []
     return markdown_table(header, rows)
 
 
-def _format_difference(row: Mapping[str, Any]) -> str:
-    p = row["p_holm"]
-    return format_interval(row) + ("" if np.isnan(p) else f", p = {p:.4f}")
-
-
 def subject_markdown(scores: pd.DataFrame, dataset: str, noise_level: str = "validation") -> str:
-    """AUPRC of each subject of a small data set beside the lesions' share of the brain."""
+    """AUPRC of each subject of a small data set, below the lesions' share of the brain."""
     rows = with_intensity(scores, noise_level)
     rows = rows[(rows.dataset == dataset) & (rows.rule == DEFAULT_RULE)]
     methods = [name for name in METHOD_NAMES if name in set(rows.method)]
     table = rows.groupby(["subject", "method"]).auprc.mean().unstack()
     share = rows.groupby("subject").lesion_share.first()
-    body = [[subject, f"{100 * share[subject]:.2f} %", *(f"{table.loc[subject, m]:.3f}" for m in methods)]
-            for subject in table.index]
-    return markdown_table(["patient", "lesions' share of brain", *(METHOD_NAMES[m] for m in methods)], body)
+    body = [["lesions' share of brain", *(f"{100 * share[subject]:.2f} %" for subject in table.index)]]
+    body += [[METHOD_NAMES[name], *(f"{value:.3f}" for value in table[name])] for name in methods]
+    return markdown_table(["method", *table.index], body)

@@ -22,6 +22,7 @@ from pddm_utils.evaluation.postprocess import (
 )
 
 DETECTED_SHARE = 0.1
+RECALL_GRID = np.linspace(0, 1, 101)
 
 
 class PrecisionRecall(NamedTuple):
@@ -65,6 +66,28 @@ def precision_recall(anomaly_map: np.ndarray, lesion_mask: np.ndarray) -> Precis
     predicted = values.size - np.searchsorted(values, points, side="left")
     predicted[points == 0] = anomaly_map.size
     return PrecisionRecall(hits / predicted, hits / max(counts.sum(), 1), points)
+
+
+def precision_at_recall(curve: PrecisionRecall, recall: ArrayLike = RECALL_GRID) -> np.ndarray:
+    """Precision at given recalls: that of the largest map value which reaches the recall, without interpolation.
+
+    Args:
+        curve: of `precision_recall`.
+        recall: `(points,)` in [0, 1].
+
+    Returns:
+        `(points,)` precisions; NaN for a lesion-free scan.
+
+    Example:
+        >>> curve = PrecisionRecall(np.array([1.0, 0.5]), np.array([0.5, 1.0]), np.array([0.9, 0.2]))
+        >>> precision_at_recall(curve, [0.0, 0.5, 0.6]).tolist()
+        [1.0, 1.0, 0.5]
+    """
+    recall = np.asarray(recall, dtype=float)
+    if curve.recall.size == 0:
+        return np.full(recall.shape, np.nan)
+    first = np.searchsorted(curve.recall, recall - 1e-9)  # the margin: 29 of 100 voxels are a recall of 0.29
+    return curve.precision[first.clip(max=curve.recall.size - 1)]
 
 
 def average_precision(anomaly_map: np.ndarray, lesion_mask: np.ndarray) -> float:

@@ -7,13 +7,11 @@ closed in pyplot: a notebook shows one where a cell ends with it, and once.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -27,41 +25,21 @@ from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import PrecisionRecall
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
+from pddm_utils.show.style import INK as _INK
+from pddm_utils.show.style import LESION_COLOUR, radiological
+from pddm_utils.show.style import colour_bar as _bar
+from pddm_utils.show.style import colour_limit as _limit
+from pddm_utils.show.style import outline as _outline
+from pddm_utils.show.style import panel as _panel
+from pddm_utils.show.style import styled as _figure
 
-LESION_COLOUR = "#D55E00"
 FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
 RESIDUAL_LABEL = r"$|x - \hat{x}|$ (scaled intensity)"
 MAP_LABEL = "anomaly map (scaled intensity)"
 
-_INK = "#222222"
 _BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
 _SHADE = [withStroke(linewidth=2.6, foreground="black", alpha=0.5)]
-_HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
-_STYLE = {
-    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 110,
-    "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": "#666666", "xtick.color": _INK,
-    "ytick.color": _INK, "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False,
-}
-
-
-def _figure(draw: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Draw in the project's style and take the figure out of pyplot's hands."""
-
-    @functools.wraps(draw)
-    def styled(*args: Any, **kwargs: Any) -> Figure:
-        # Not rc_context: it would also undo what a notebook's back end sets when its first figure is made.
-        open_before, style_before = plt.get_fignums(), {name: plt.rcParams[name] for name in _STYLE}
-        plt.rcParams.update(_STYLE)
-        try:
-            return draw(*args, **kwargs)
-        finally:
-            plt.rcParams.update(style_before)
-            for number in set(plt.get_fignums()) - set(open_before):
-                plt.close(number)
-
-    return styled
 
 
 def method_label(name: str) -> str:
@@ -72,16 +50,6 @@ def method_label(name: str) -> str:
 def method_colour(name: str) -> str:
     """Colour of a method, the same everywhere; unknown methods are dark grey."""
     return METHOD_COLOURS.get(name, "#444444")
-
-
-def radiological(planes: np.ndarray) -> np.ndarray:
-    """Axial slices `(..., H, W)` of a `Scan` as they are displayed: anterior up, patient right on the left.
-
-    Example:
-        >>> radiological(np.array([[1, 2], [3, 4]])).tolist()
-        [[4, 3], [2, 1]]
-    """
-    return planes[..., ::-1, ::-1]
 
 
 def telling_slice(scan: Scan) -> int:
@@ -116,36 +84,6 @@ def _aspect(scan: Scan) -> float:
     """Height of a voxel over its width, in millimetres."""
     size = np.linalg.norm(scan.affine[:3, :3], axis=0)
     return float(size[1] / size[0])
-
-
-def _panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, **options: Any):
-    """One slice on axes without ticks, R and L marked; gray in [0, 1] unless options say otherwise."""
-    options = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"} | options
-    shown = axes.imshow(radiological(plane), aspect=aspect, **options)
-    axes.set(xticks=[], yticks=[], title=title)
-    axes.spines[:].set_visible(False)
-    for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):
-        axes.text(x, 0.03, mark, transform=axes.transAxes, ha=side, va="bottom", color="white", fontsize=8,
-                  path_effects=[withStroke(linewidth=2, foreground="black")])
-    return shown
-
-
-def _outline(axes: Axes, mask: np.ndarray) -> None:
-    """The border of a lesion: a line in the lesion's colour with a light halo; nothing for an empty mask."""
-    if mask.any():
-        inside = radiological(mask).astype(float)
-        axes.contour(inside, levels=[0.5], colors=LESION_COLOUR, linewidths=1.4).set_path_effects(_HALO)
-
-
-def _bar(figure: Figure, shown: Any, axes: Any, label: str) -> None:
-    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
-def _limit(*planes: np.ndarray) -> float:
-    """End of a colour scale: the largest of the planes' 99.5th percentiles, at least 0.05."""
-    return max(0.05, *(float(np.percentile(plane, 99.5)) for plane in planes))
 
 
 @_figure

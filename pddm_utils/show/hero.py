@@ -10,19 +10,10 @@ from pddm_utils.benchmark.tables import read_results
 from pddm_utils.catalogue import SHIPPED_METHODS
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
-from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.files import whole_file
 from pddm_utils.settings import Settings
 from pddm_utils.show.figures import compare_methods
-
-
-def median_subject(results: Path, dataset: str) -> str:
-    """The subject with the median pDDPM AUPRC (the lower one of two) at the noise level chosen on validation."""
-    scores, _ = read_results(results)
-    rows = scores[(scores.dataset == dataset) & (scores.method == "pddpm") & (scores.noise_level == "validation")
-                  & (scores.rule == DEFAULT_RULE)]
-    ranked = rows.groupby("subject").auprc.mean().sort_values(kind="stable")
-    return str(ranked.index[(len(ranked) - 1) // 2])
+from pddm_utils.show.ranked import ranked_subjects
 
 
 def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
@@ -35,7 +26,7 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
         out: the PNG to write.
     """
     dataset = f"{settings.cohort}-{settings.contrast.lower()}-tumour"
-    subject = median_subject(results, dataset)
+    subject = ranked_subjects(read_results(results)[0], dataset)["median"]
     row = next(row for row in cohort_rows(settings) if (row.dataset, row.subject) == (dataset, subject))
     scan = load_scan(row, ScanCache(runs / "cache"))
     pairs = {name: map_scan(load_method(settings, name, settings.seeds[0], runs, shipped=True), scan)

@@ -1,0 +1,213 @@
+"""The leaderboard: what every method of a benchmark reaches, what it costs, and by how much patching pays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pddm_utils.benchmark.tables import (
+    NO_VALUE,
+    comparison_table,
+    format_difference,
+    format_summary,
+    healthy_twin,
+    is_healthy,
+    markdown_table,
+    summary_table,
+    with_intensity,
+)
+from pddm_utils.catalogue import METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
+from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, relative_improvement, seed_mean
+from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+
+_SLICE_SIDE = 96  # pixels of a prepared slice
+_SIGNIFICANT = 0.05
+
+
+def large_data_sets(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows of data sets with enough subjects for an interval."""
+    return scores[scores.groupby("dataset").subject.transform("nunique") >= MIN_SUBJECTS]
+
+
+def finished_runs(results: Path) -> list[Path]:
+    """Folders of full runs: with scores, neither a smoke test nor a run on shipped weights (git ignores those two)."""
+    folders = sorted(path.parent for path in results.glob("*/scores.csv"))
+    return [folder for folder in folders if folder.name != "smoke" and not folder.name.endswith("-shipped")]
+
+
+def read_selection(folder: Path) -> pd.DataFrame:
+    """Validation AUPRC by method, timestep (-1 for none), data set and subject; empty where a run has none."""
+    path = folder / "selection.csv"
+    if not path.is_file():
+        return pd.DataFrame(columns=["method", "timestep", "dataset", "subject", "auprc"])
+    return pd.read_csv(path)
+
+
+def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], baseline: str = "ddpm") -> str:
+    """Methods as rows, the best on the first tumour data set first; AUPRC and difference to a baseline; costs.
+
+    The p-values of the differences are Holm-corrected over the whole table.
+
+    Args:
+        scores: of data sets with `MIN_SUBJECTS` subjects or more.
+        run: the content of `run.json`; what an older one does not hold is shown as a dash.
+        baseline: the method that the others are compared with.
+    """
+    summary = summary_table(scores, "auprc")
+    datasets = sorted(summary.dataset.unique(), key=lambda name: (not name.endswith("-tumour"), name))
+    first = summary[summary.dataset == datasets[0]].sort_values("mean", ascending=False, kind="stable")
+    differences = comparison_table(scores, [(dataset, "auprc", name, baseline) for dataset in datasets
+                                            for name in first.method if name != baseline])
+    rows = []
+    for method in first.method:
+        cells = []
+        for dataset in datasets:
+            cells += [format_summary(summary, dataset, method),
+                      format_difference(differences, dataset, method, baseline)]
+        rows.append([METHOD_NAMES[method], *cells, _seconds(run, method), _parameters(run, method),
+                     _minutes(run, method)])
+    header = ["method"]
+    for dataset in datasets:
+        count = int(summary[summary.dataset == dataset].subjects.max())
+        header += [f"{dataset} (n = {count})", f"minus {METHOD_NAMES[baseline].split(',')[0]}"]
+    return markdown_table([*header, "seconds a volume, wall / CPU", "parameters", "CPU minutes of training"], rows)
+
+
+def _seconds(run: Mapping[str, Any], method: str) -> str:
+    times = run.get("reconstruction", {}).get(method)
+    return f"{times['seconds']:.3g} / {times['cpu_seconds']:.3g}" if times else NO_VALUE
+
+
+def _model_records(run: Mapping[str, Any], method: str) -> list[Mapping[str, Any]]:
+    return [run["models"][name] for name in sorted(run["models"]) if name.rpartition("-seed")[0] == method]
+
+
+def _parameters(run: Mapping[str, Any], method: str) -> str:
+    if method not in TRAINED_METHODS:
+        return "0"
+    counts = {record["parameters"] for record in _model_records(run, method) if "parameters" in record}
+    return ", ".join(f"{count:,}" for count in sorted(counts)) or NO_VALUE
+
+
+def _minutes(run: Mapping[str, Any], method: str) -> str:
+    """CPU minutes of each seed, in the order of the seeds."""
+    if method not in TRAINED_METHODS:
+        return "0"
+    minutes = [record["cpu_seconds"] / 60 for record in _model_records(run, method)]
+    return ", ".join(f"{value:.0f}" if value >= 1 else f"{value:.1f}" for value in minutes) or NO_VALUE
+
+
+def network_passes(settings: Mapping[str, Any], method: str) -> int:
+    """Network calls for one slice at test time, 0 for a method without a network.
+
+    Args:
+        settings: of a run, as `run.json` holds them.
+        method: its name.
+    """
+    if method in ("intensity", "pca"):
+        return 0
+    if method in PATCHED_METHODS:
+        return len(BoxGrid(_SLICE_SIDE, settings["box_size"], settings["stride"]))
+    return settings["ddim_steps"] if method == "anoddpm" else 1
+
+
+def best_baseline(scores: pd.DataFrame, selection: pd.DataFrame, dataset: str) -> tuple[str | None, list[str]]:
+    """The method without patches that is best on a data set's **validation** subjects, each at its chosen noise level.
+
+    Args:
+        scores: of a benchmark.
+        selection: its validation AUPRC, see `read_selection`.
+        dataset: with lesions.
+
+    Returns:
+        The method, or None where it cannot be chosen; and the methods whose validation AUPRC is missing.
+    """
+    levels = with_intensity(scores, "validation").groupby("method").timestep.first()
+    candidates = [name for name in METHODS if name in levels and name not in PATCHED_METHODS]
+    rows = selection[selection.dataset == dataset]
+    means = {name: rows[(rows.method == name) & (rows.timestep == levels[name])].auprc.mean() for name in candidates}
+    missing = [name for name in candidates if np.isnan(means[name])]
+    return (None if missing or not candidates else max(candidates, key=means.__getitem__)), missing
+
+
+def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: str = "pddpm") -> str:
+    """Test AUPRC of a patched method against the baseline that is best on validation, absolute and relative.
+
+    Args:
+        scores: of data sets with `MIN_SUBJECTS` subjects or more.
+        selection: validation AUPRC, see `read_selection`.
+        method: the patched one.
+    """
+    datasets = summary_table(scores, "auprc").dataset.unique()
+    best = {dataset: best_baseline(scores, selection, dataset) for dataset in datasets}
+    differences = comparison_table(scores, [(dataset, "auprc", method, name) for dataset, (name, _) in best.items()
+                                            if name is not None])
+    summary = summary_table(scores, "auprc")
+    rows = []
+    for dataset, (name, missing) in best.items():
+        ours = format_summary(summary, dataset, method)
+        if name is None:
+            absent = ", ".join(METHOD_NAMES[other] for other in missing) or "any baseline"
+            rows.append([dataset, f"not chosen: no validation AUPRC of {absent}", NO_VALUE, ours, NO_VALUE, NO_VALUE])
+            continue
+        rows.append([dataset, METHOD_NAMES[name], format_summary(summary, dataset, name), ours,
+                     format_difference(differences, dataset, method, name), _relative(scores, dataset, method, name)])
+    header = ["data set", "best baseline on validation", "its AUPRC", METHOD_NAMES[method], "difference", "relative"]
+    return markdown_table(header, rows)
+
+
+def _relative(scores: pd.DataFrame, dataset: str, method: str, baseline: str) -> str:
+    chosen = with_intensity(scores, "validation")
+    chosen = chosen[(chosen.dataset == dataset) & (chosen.rule == DEFAULT_RULE)]
+    (subjects, a), (_, b) = (seed_mean(part.auprc, part.subject) for part in
+                             (chosen[chosen.method == method], chosen[chosen.method == baseline]))
+    if not len(a):
+        return NO_VALUE
+    ratio = relative_improvement(a, b, subjects)
+    interval = "" if np.isnan(ratio.low) else f" [{100 * ratio.low:+.0f}, {100 * ratio.high:+.0f}]"
+    return f"{100 * ratio.mean:+.0f}{interval} %"
+
+
+def questions_markdown(scores: pd.DataFrame, better: str = "pddpm", baseline: str = "ddpm") -> str:
+    """Does a gain hold with the threshold of healthy scans, and what happens on healthy scans? Answered by rule.
+
+    An answer needs an interval without zero and a p-value below 0.05, Holm-corrected over this table.
+
+    Args:
+        scores: of data sets with `MIN_SUBJECTS` subjects or more.
+        better, baseline: the two methods.
+    """
+    names = scores.dataset.unique()
+    lesioned = [name for name in names if not is_healthy(name)]
+    healthy = [name for name in dict.fromkeys(map(healthy_twin, lesioned)) if name in names]
+    asked = [(name, "dice", "Dice: is patched above whole?", "yes", "no, below", 3)
+             for name in lesioned]
+    asked += [(name, "false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1)
+              for name in healthy]
+    differences = comparison_table(scores, [(name, metric, better, baseline) for name, metric, *_ in asked])
+    rows = []
+    for name, metric, question, above, below, digits in asked:
+        summary = summary_table(scores[scores.dataset == name], metric)
+        found = differences[differences.metric == metric]
+        rows.append([question, name, format_summary(summary, name, baseline, digits),
+                     format_summary(summary, name, better, digits),
+                     format_difference(found, name, better, baseline, digits),
+                     _answer(found[found.dataset == name], above, below)])
+    header = ["question", "data set", METHOD_NAMES[baseline], METHOD_NAMES[better], "difference", "answer"]
+    return markdown_table(header, rows)
+
+
+def _answer(row: pd.DataFrame, above: str, below: str) -> str:
+    if row.empty:
+        return NO_VALUE
+    mean, low, high, p = row.iloc[0][["mean", "low", "high", "p_holm"]]
+    if np.isnan(low):
+        return "too few subjects"
+    if low <= 0 <= high or p >= _SIGNIFICANT:
+        return "not shown"
+    return above if mean > 0 else below

@@ -1,0 +1,83 @@
+"""The project's look of a figure: white ground, slices the radiological way, one colour for lesions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+LESION_COLOUR = "#D55E00"
+INK = "#222222"
+
+_HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
+_STYLE = {
+    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 110,
+    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#666666", "xtick.color": INK,
+    "ytick.color": INK, "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False,
+}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Draw in the project's style and take the figure out of pyplot's hands."""
+
+    @functools.wraps(draw)
+    def draw_styled(*args: Any, **kwargs: Any) -> Figure:
+        # Not rc_context: it would also undo what a notebook's back end sets when its first figure is made.
+        open_before, style_before = plt.get_fignums(), {name: plt.rcParams[name] for name in _STYLE}
+        plt.rcParams.update(_STYLE)
+        try:
+            return draw(*args, **kwargs)
+        finally:
+            plt.rcParams.update(style_before)
+            for number in set(plt.get_fignums()) - set(open_before):
+                plt.close(number)
+
+    return draw_styled
+
+
+def radiological(planes: np.ndarray) -> np.ndarray:
+    """Axial slices `(..., H, W)` of a `Scan` as they are displayed: anterior up, patient right on the left.
+
+    Example:
+        >>> radiological(np.array([[1, 2], [3, 4]])).tolist()
+        [[4, 3], [2, 1]]
+    """
+    return planes[..., ::-1, ::-1]
+
+
+def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, **options: Any):
+    """One slice on axes without ticks, R and L marked; gray in [0, 1] unless options say otherwise."""
+    options = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"} | options
+    shown = axes.imshow(radiological(plane), aspect=aspect, **options)
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.spines[:].set_visible(False)
+    for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):
+        axes.text(x, 0.03, mark, transform=axes.transAxes, ha=side, va="bottom", color="white", fontsize=8,
+                  path_effects=[withStroke(linewidth=2, foreground="black")])
+    return shown
+
+
+def outline(axes: Axes, mask: np.ndarray) -> None:
+    """The border of a lesion: a line in the lesion's colour with a light halo; nothing for an empty mask."""
+    if mask.any():
+        inside = radiological(mask).astype(float)
+        axes.contour(inside, levels=[0.5], colors=LESION_COLOUR, linewidths=1.4).set_path_effects(_HALO)
+
+
+def colour_bar(figure: Figure, shown: Any, axes: Any, label: str) -> None:
+    """A colour bar with its unit beside axes."""
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def colour_limit(*planes: np.ndarray) -> float:
+    """End of a colour scale: the largest of the planes' 99.5th percentiles, at least 0.05."""
+    return max(0.05, *(float(np.percentile(plane, 99.5)) for plane in planes))
