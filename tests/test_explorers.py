@@ -19,6 +19,7 @@ from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision, dice, precision_recall
 from pddm_utils.show.boxes import explore_boxes
+from pddm_utils.show.components import explore_components
 from pddm_utils.show.forward import SCHEDULES, explore_forward
 from pddm_utils.show.thresholds import explore_thresholds
 from pddm_utils.show.volume import view_volume
@@ -26,11 +27,14 @@ from pddm_utils.show.widget import InteractiveFigure, to_levels, unpack
 
 SCAN = small_scan()
 MAP = (np.random.default_rng(1).uniform(0, 0.3, SCAN.image.shape) + 0.15 * SCAN.lesion_mask) * SCAN.brain_mask
+REBUILT = {k: (SCAN.image[6] * share).astype(np.float32) for k, share in ((0, 0.0), (4, 0.5), (64, 0.9))}
+SHARES = ([1.0, 0.5, 0.1], [0.0, 0.25, 0.75])
 FIGURES = {
     "forward": explore_forward(SCAN, 6, timestep=700),
     "boxes": explore_boxes(SCAN, 6, box_size=16, stride=8),
     "thresholds": explore_thresholds(SCAN, MAP, 0.2, [4, 6, 12]),
     "volume": view_volume(SCAN, MAP, 0.2),
+    "components": explore_components(SCAN, REBUILT, *SHARES, slice_index=6),
 }
 PAGE_BYTES = 3_000_000
 
@@ -192,6 +196,25 @@ def test_volume_in_the_browser(pages: dict[str, Page]) -> None:
 
 
 @pytest.mark.browser
+def test_components_in_the_browser(pages: dict[str, Page]) -> None:
+    page, figure = pages["components"], FIGURES["components"]
+    palette, limit = unpack(figure.frames["palette"], (256, 3)), figure.frames["limit"]
+    for place, (count, plane) in enumerate(REBUILT.items()):
+        move(page, "components", place)
+        np.testing.assert_array_equal(pixels(page, "rebuilt")[..., 0], to_levels(plane, 1.0)[::-1, ::-1])
+        levels = figure.residual(count)
+        np.testing.assert_array_equal(pixels(page, "residual"), palette[levels])
+        exact = np.minimum(np.abs(SCAN.image[6] - plane)[::-1, ::-1] / limit, 1) * 255
+        assert np.abs(levels - exact).max() <= 1 / limit + 0.5, "two roundings to 1/255, scaled to the limit"
+        marked = page.locator('[data-chart="shares"] .point')
+        assert float(marked.get_attribute("data-y")) == SHARES[1][place]
+    press(page, "components", "Home", "ArrowRight")
+    assert page.locator('[data-control="components"]').get_attribute("aria-valuetext") == "4"
+    assert said(page, "components") == (
+        "K = 4: 50 % of the healthy twin is missed, 25 % of the lesion's change is copied.")
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 390), ("dark", 320)])
 @pytest.mark.parametrize("name", FIGURES)
 def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser) -> None:
@@ -227,6 +250,13 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
         lambda: FIGURES["thresholds"].found(5, 10),
         lambda: view_volume(SCAN, MAP[1:]),
         lambda: view_volume(SCAN, -MAP),
+        lambda: explore_components(SCAN, {}, [], []),
+        lambda: explore_components(SCAN, dict(reversed(REBUILT.items())), *SHARES),
+        lambda: explore_components(SCAN, {4: SCAN.image}, [0.1], [0.1]),
+        lambda: explore_components(SCAN, REBUILT, SHARES[0], [0.0, 0.5]),
+        lambda: explore_components(SCAN, REBUILT, SHARES[0], [0.0, 0.5, 1.5]),
+        lambda: explore_components(SCAN, REBUILT, *SHARES, slice_index=16),
+        lambda: FIGURES["components"].residual(5),
     ],
 )
 def test_bad_input_is_an_error(make) -> None:

@@ -18,7 +18,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision, precision_recall
-from pddm_utils.show import figures
+from pddm_utils.show import figures, plots
 
 SHAPE = (6, 24, 20)
 
@@ -51,9 +51,9 @@ def every_figure(scan: Scan, rebuilt: np.ndarray) -> list[Figure]:
         figures.show_reconstruction(scan, rebuilt, anomalies, threshold=0.1),
         figures.compare_methods(scan, both, dict.fromkeys(both, anomalies)),
         figures.show_boxes(BoxGrid(SHAPE[1:], 10), scan.image[4]),
-        figures.plot_paired({"ddpm": rng.random(8), "pddpm": rng.random(8)}),
-        figures.precision_recall_plot({"pddpm": [curve]}),
-        figures.training_curves({"ddpm": record}),
+        plots.plot_paired({"ddpm": rng.random(8), "pddpm": rng.random(8)}),
+        plots.precision_recall_plot({"pddpm": [curve]}),
+        plots.training_curves({"ddpm": record}),
     ]
 
 
@@ -142,13 +142,13 @@ def test_boxes_lie_where_the_grid_says(scan: Scan) -> None:
 
 def test_paired_scores(scan: Scan) -> None:
     first = np.linspace(0.1, 0.4, 8)
-    figure = figures.plot_paired({"ddpm": first, "pddpm": first + 0.1}, "AUPRC")
+    figure = plots.plot_paired({"ddpm": first, "pddpm": first + 0.1}, "AUPRC")
     axes = figure.axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == [METHOD_NAMES["ddpm"], METHOD_NAMES["pddpm"]]
     assert axes.get_title() == "pddpm minus ddpm: +0.100 [+0.100, +0.100], n = 8"
-    few = figures.plot_paired({"ddpm": first[:3], "pddpm": first[:3]}).axes[0]
+    few = plots.plot_paired({"ddpm": first[:3], "pddpm": first[:3]}).axes[0]
     assert few.get_title() == "pddpm minus ddpm: +0.000, n = 3"
-    gap = figures.plot_paired({"ddpm": first, "pddpm": np.where(first > 0.35, np.nan, first)}).axes[0]
+    gap = plots.plot_paired({"ddpm": first, "pddpm": np.where(first > 0.35, np.nan, first)}).axes[0]
     assert gap.get_title().endswith("n = 6")
 
 
@@ -156,7 +156,7 @@ def test_mean_curve_keeps_the_area(scan: Scan) -> None:
     anomalies = np.random.default_rng(1).random(SHAPE) + 0.4 * scan.lesion_mask
     curve = precision_recall(anomalies, scan.lesion_mask)
     empty = precision_recall(anomalies, np.zeros(SHAPE, dtype=bool))
-    axes = figures.precision_recall_plot({"pddpm": [curve, curve, empty]}).axes[0]
+    axes = plots.precision_recall_plot({"pddpm": [curve, curve, empty]}).axes[0]
     recall, precision = axes.lines[-1].get_data()
     assert precision.mean() == pytest.approx(average_precision(anomalies, scan.lesion_mask), abs=0.03)
     assert axes.get_legend().get_texts()[0].get_text() == "pDDPM, patched, mean of 2"
@@ -171,10 +171,10 @@ def test_wrong_input_is_an_error(scan: Scan, rebuilt: np.ndarray) -> None:
         lambda: figures.compare_methods(scan, {"ddpm": rebuilt}, {"pddpm": rebuilt}),
         lambda: figures.compare_methods(scan, {"ddpm": rebuilt[..., :5]}),
         lambda: figures.show_boxes(BoxGrid(32, 16), scan.image[0]),
-        lambda: figures.plot_paired({}),
-        lambda: figures.plot_paired({"ddpm": [0.1], "pddpm": [0.1, 0.2]}),
-        lambda: figures.precision_recall_plot({"ddpm": []}),
-        lambda: figures.training_curves({"ddpm": {}}),
+        lambda: plots.plot_paired({}),
+        lambda: plots.plot_paired({"ddpm": [0.1], "pddpm": [0.1, 0.2]}),
+        lambda: plots.precision_recall_plot({"ddpm": []}),
+        lambda: plots.training_curves({"ddpm": {}}),
     ]
     for call in wrong:
         with pytest.raises(InputError):

@@ -17,21 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
-from numpy.typing import ArrayLike
 
 from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.errors import InputError
-from pddm_utils.evaluation.metrics import PrecisionRecall
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
-from pddm_utils.show.style import INK as _INK
-from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.style import colour_bar as _bar
-from pddm_utils.show.style import colour_limit as _limit
-from pddm_utils.show.style import outline as _outline
-from pddm_utils.show.style import panel as _panel
-from pddm_utils.show.style import styled as _figure
+from pddm_utils.show.style import INK, LESION_COLOUR, colour_bar, colour_limit, panel, radiological, styled
+from pddm_utils.show.style import outline as draw_outline
 
 FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
@@ -86,7 +78,7 @@ def _aspect(scan: Scan) -> float:
     return float(size[1] / size[0])
 
 
-@_figure
+@styled
 def show_slices(
     scan: Scan,
     slice_indices: Sequence[int] | None = None,
@@ -118,14 +110,14 @@ def show_slices(
     for axes in grid.flat[len(slice_indices):]:
         axes.set_visible(False)
     for axes, index in zip(grid.flat, slice_indices, strict=False):
-        _panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
+        panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
         if outline:
-            _outline(axes, scan.lesion_mask[index])
+            draw_outline(axes, scan.lesion_mask[index])
     figure.suptitle(f"{scan.dataset}, {scan.subject}", fontsize=9)
     return figure
 
 
-@_figure
+@styled
 def show_reconstruction(
     scan: Scan,
     reconstruction: np.ndarray,
@@ -153,26 +145,26 @@ def show_reconstruction(
         index = int(weight.sum(axis=(1, 2)).argmax())
     figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.9), layout="constrained")
     aspect, lesion = _aspect(scan), scan.lesion_mask[index]
-    _panel(axes[0], scan.image[index], r"scan $x$", aspect)
-    _panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
-    shown = _panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
-                   vmax=_limit(anomaly_map[index]))
-    _bar(figure, shown, axes[2], MAP_LABEL)
-    _panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
+    panel(axes[0], scan.image[index], r"scan $x$", aspect)
+    panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
+    shown = panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
+                   vmax=colour_limit(anomaly_map[index]))
+    colour_bar(figure, shown, axes[2], MAP_LABEL)
+    panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
     keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
     if threshold is not None:
         found = np.where(anomaly_map[index] > threshold, 1.0, np.nan)
         axes[3].imshow(radiological(found), cmap=ListedColormap([FOUND_COLOUR]), alpha=0.6, aspect=aspect,
                        interpolation="nearest")
         keys.append(Patch(facecolor=FOUND_COLOUR, alpha=0.7, label="found"))
-    _outline(axes[3], lesion)
+    draw_outline(axes[3], lesion)
     if keys:
         axes[3].legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=8)
     figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
     return figure
 
 
-@_figure
+@styled
 def compare_methods(
     scan: Scan,
     reconstructions: Mapping[str, np.ndarray],
@@ -196,27 +188,27 @@ def compare_methods(
     _check(scan, index, **(maps or {}))
     aspect, brain = _aspect(scan), scan.brain_mask[index]
     residuals = {name: np.abs(scan.image[index] - x[index]) * brain for name, x in reconstructions.items()}
-    limit = _limit(*residuals.values())
+    limit = colour_limit(*residuals.values())
     columns = 3 + (maps is not None)
     size = (2.3 * columns + 0.6, 2.4 * len(residuals) + 0.3)
     figure, grid = plt.subplots(len(residuals), columns, figsize=size, squeeze=False, layout="constrained")
     for row, (axes, name) in enumerate(zip(grid, residuals, strict=True)):
         top = ("scan $x$", r"reconstruction $\hat{x}$", r"residual $|x - \hat{x}|$", "anomaly map")
         titles = top if row == 0 else ("",) * 4
-        _panel(axes[0], scan.image[index], titles[0], aspect)
-        _outline(axes[0], scan.lesion_mask[index])
-        _panel(axes[1], reconstructions[name][index], titles[1], aspect)
+        panel(axes[0], scan.image[index], titles[0], aspect)
+        draw_outline(axes[0], scan.lesion_mask[index])
+        panel(axes[1], reconstructions[name][index], titles[1], aspect)
         planes = [residuals[name]] + ([maps[name][index]] if maps is not None else [])
         for place, plane in enumerate(planes, start=2):
-            shown = _panel(axes[place], plane, titles[place], aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
-        axes[0].set_ylabel(method_label(name), color=_INK, fontsize=9, labelpad=8)
+            shown = panel(axes[place], plane, titles[place], aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
+        axes[0].set_ylabel(method_label(name), color=INK, fontsize=9, labelpad=8)
         axes[0].spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
-    _bar(figure, shown, grid, RESIDUAL_LABEL)
+    colour_bar(figure, shown, grid, RESIDUAL_LABEL)
     figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
     return figure
 
 
-@_figure
+@styled
 def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
     """The boxes of a grid over one slice, numbered in the grid's order.
 
@@ -230,7 +222,7 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
     if image.shape != tuple(grid.image_size):
         raise InputError(f"image: shape {image.shape}; the grid is for {tuple(grid.image_size)}")
     figure, axes = plt.subplots(figsize=(3.2, 3.3), layout="constrained")
-    _panel(axes, image)
+    panel(axes, image)
     height, width = image.shape
     overlap = int(grid.coverage.max()) > 1
     for number, (top, left, rows, columns) in enumerate(grid.boxes.tolist()):
@@ -245,106 +237,4 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
                       va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
     sides = f"{grid.box_size[0]} x {grid.box_size[1]}"
     axes.set_title(f"{len(grid)} boxes of {sides} px, stride {grid.stride[0]} px")
-    return figure
-
-
-@_figure
-def plot_paired(
-    scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None
-) -> Figure:
-    """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
-
-    Args:
-        scores: `(scans,)` by method name, the same scans in the same order, seeds averaged; NaN is left out.
-        metric: name of the vertical axis.
-        clusters: `(scans,)` subject of each scan; None: each is a subject of its own.
-
-    Returns:
-        The figure; with two methods its title gives the mean paired difference, and its 95 % interval from
-        5 subjects on.
-
-    Raises:
-        InputError: no method, or methods with different numbers of scans.
-    """
-    values = {name: np.asarray(column, dtype=float) for name, column in scores.items()}
-    if not values or len({column.shape for column in values.values()}) != 1:
-        raise InputError("plot_paired: pass one score per scan for each method, the same scans for all")
-    figure, axes = plt.subplots(figsize=(1.7 * len(values) + 1.2, 3.4), layout="constrained")
-    names = list(values)
-    axes.plot(range(len(names)), np.stack(list(values.values())), color="#999999", lw=0.6, alpha=0.7)
-    for place, name in enumerate(names):
-        colour, column = method_colour(name), values[name]
-        axes.scatter(np.full(column.shape, place), column, s=18, color=colour, alpha=0.7, lw=0, zorder=2)
-        mean = bootstrap_interval(column, clusters)
-        axes.plot([place + 0.16], [mean.mean], "D", color=_INK, ms=5, zorder=3)
-        axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=_INK, lw=1.8, zorder=3)
-    axes.set(xticks=range(len(names)), xticklabels=[method_label(name) for name in names], ylabel=metric,
-             xlim=(-0.4, len(names) - 0.6), ylim=(min(0.0, axes.get_ylim()[0]), None))
-    title = "diamond: mean, bar: 95 % interval over subjects"
-    if len(names) == 2:
-        difference = paired_difference(values[names[1]], values[names[0]], clusters)
-        title = f"{names[1]} minus {names[0]}: {difference.mean:+.3f}"
-        if difference.n >= MIN_SUBJECTS:
-            title += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-        title += f", n = {difference.n}"
-    axes.set_title(title)
-    return figure
-
-
-def _mean_curve(curves: Sequence[PrecisionRecall], recall: np.ndarray) -> np.ndarray:
-    """Precision at each recall, averaged over scans: that of the first point which reaches the recall."""
-    first = [np.searchsorted(c.recall, recall).clip(max=len(c.recall) - 1) for c in curves]
-    return np.mean([c.precision[index] for c, index in zip(curves, first, strict=True)], axis=0)
-
-
-@_figure
-def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title: str = "") -> Figure:
-    """Precision-recall curves: one thin line per scan, one thick line per method, the mean at equal recall.
-
-    Args:
-        curves: one curve per scan by method name; curves of lesion-free scans (empty) are left out.
-        title: shown above.
-
-    Raises:
-        InputError: no method has a curve to draw.
-    """
-    kept = {name: [c for c in scans if len(c.recall)] for name, scans in curves.items()}
-    if not any(kept.values()):
-        raise InputError("precision_recall_plot: no curve to draw; pass curves of scans with a lesion")
-    figure, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
-    recall = np.linspace(0.005, 1, 200)
-    for name, scans in kept.items():
-        for curve in scans:
-            axes.step(curve.recall, curve.precision, where="pre", c=method_colour(name), lw=0.5, alpha=0.3)
-        if scans:
-            axes.plot(recall, _mean_curve(scans, recall), color=method_colour(name), lw=2.2,
-                      label=f"{method_label(name)}, mean of {len(scans)}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
-    figure.suptitle(title, fontsize=9)
-    return figure
-
-
-@_figure
-def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Loss against optimiser steps, in training and on the fixed validation draws.
-
-    Args:
-        records: contents of `training.json` by method name (see `read_training`).
-
-    Raises:
-        InputError: a record without a loss history.
-    """
-    figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
-    for name, record in records.items():
-        history = record.get("history")
-        if not history:
-            raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
-        steps = [entry["step"] for entry in history]
-        axes.plot(steps, [entry["loss"] for entry in history], color=method_colour(name), lw=1, alpha=0.5,
-                  ls="--", label=f"{method_label(name)}, one training batch")
-        axes.plot(steps, [entry["validation_loss"] for entry in history], color=method_colour(name), lw=2,
-                  marker="o", ms=3, label=f"{method_label(name)}, validation")
-    axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
-    axes.legend(fontsize=8)
     return figure

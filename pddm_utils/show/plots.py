@@ -1,0 +1,119 @@
+"""Figures of numbers: paired scores, precision-recall curves, training curves; style and colours of `figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.metrics import PrecisionRecall
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
+from pddm_utils.show.figures import method_colour, method_label
+from pddm_utils.show.style import INK, styled
+
+
+@styled
+def plot_paired(
+    scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None
+) -> Figure:
+    """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
+
+    Args:
+        scores: `(scans,)` by method name, the same scans in the same order, seeds averaged; NaN is left out.
+        metric: name of the vertical axis.
+        clusters: `(scans,)` subject of each scan; None: each is a subject of its own.
+
+    Returns:
+        The figure; with two methods its title gives the mean paired difference, and its 95 % interval from
+        5 subjects on.
+
+    Raises:
+        InputError: no method, or methods with different numbers of scans.
+    """
+    values = {name: np.asarray(column, dtype=float) for name, column in scores.items()}
+    if not values or len({column.shape for column in values.values()}) != 1:
+        raise InputError("plot_paired: pass one score per scan for each method, the same scans for all")
+    figure, axes = plt.subplots(figsize=(1.7 * len(values) + 1.2, 3.4), layout="constrained")
+    names = list(values)
+    axes.plot(range(len(names)), np.stack(list(values.values())), color="#999999", lw=0.6, alpha=0.7)
+    for place, name in enumerate(names):
+        colour, column = method_colour(name), values[name]
+        axes.scatter(np.full(column.shape, place), column, s=18, color=colour, alpha=0.7, lw=0, zorder=2)
+        mean = bootstrap_interval(column, clusters)
+        axes.plot([place + 0.16], [mean.mean], "D", color=INK, ms=5, zorder=3)
+        axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=INK, lw=1.8, zorder=3)
+    axes.set(xticks=range(len(names)), xticklabels=[method_label(name) for name in names], ylabel=metric,
+             xlim=(-0.4, len(names) - 0.6), ylim=(min(0.0, axes.get_ylim()[0]), None))
+    title = "diamond: mean, bar: 95 % interval over subjects"
+    if len(names) == 2:
+        difference = paired_difference(values[names[1]], values[names[0]], clusters)
+        title = f"{names[1]} minus {names[0]}: {difference.mean:+.3f}"
+        if difference.n >= MIN_SUBJECTS:
+            title += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+        title += f", n = {difference.n}"
+    axes.set_title(title)
+    return figure
+
+
+def _mean_curve(curves: Sequence[PrecisionRecall], recall: np.ndarray) -> np.ndarray:
+    """Precision at each recall, averaged over scans: that of the first point which reaches the recall."""
+    first = [np.searchsorted(c.recall, recall).clip(max=len(c.recall) - 1) for c in curves]
+    return np.mean([c.precision[index] for c, index in zip(curves, first, strict=True)], axis=0)
+
+
+@styled
+def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title: str = "") -> Figure:
+    """Precision-recall curves: one thin line per scan, one thick line per method, the mean at equal recall.
+
+    Args:
+        curves: one curve per scan by method name; curves of lesion-free scans (empty) are left out.
+        title: shown above.
+
+    Raises:
+        InputError: no method has a curve to draw.
+    """
+    kept = {name: [c for c in scans if len(c.recall)] for name, scans in curves.items()}
+    if not any(kept.values()):
+        raise InputError("precision_recall_plot: no curve to draw; pass curves of scans with a lesion")
+    figure, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
+    recall = np.linspace(0.005, 1, 200)
+    for name, scans in kept.items():
+        for curve in scans:
+            axes.step(curve.recall, curve.precision, where="pre", c=method_colour(name), lw=0.5, alpha=0.3)
+        if scans:
+            axes.plot(recall, _mean_curve(scans, recall), color=method_colour(name), lw=2.2,
+                      label=f"{method_label(name)}, mean of {len(scans)}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+@styled
+def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Loss against optimiser steps, in training and on the fixed validation draws.
+
+    Args:
+        records: contents of `training.json` by method name (see `read_training`).
+
+    Raises:
+        InputError: a record without a loss history.
+    """
+    figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
+    for name, record in records.items():
+        history = record.get("history")
+        if not history:
+            raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
+        steps = [entry["step"] for entry in history]
+        axes.plot(steps, [entry["loss"] for entry in history], color=method_colour(name), lw=1, alpha=0.5,
+                  ls="--", label=f"{method_label(name)}, one training batch")
+        axes.plot(steps, [entry["validation_loss"] for entry in history], color=method_colour(name), lw=2,
+                  marker="o", ms=3, label=f"{method_label(name)}, validation")
+    axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
+    axes.legend(fontsize=8)
+    return figure
