@@ -1,4 +1,4 @@
-"""The models that come with the project: where they lie and what `detect` needs to know of them."""
+"""The models and results that come with the project: where they lie, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ _PACKAGE = Path(__file__).parent
 
 def weights_root() -> Path:
     """Folder of the shipped models: `weights/` of a checkout, or the copy inside an installed wheel."""
-    installed = _PACKAGE / "_weights"
-    return installed if installed.is_dir() else _PACKAGE.parent / "weights"
+    return _shipped("weights")
+
+
+def results_root() -> Path:
+    """Folder of the full runs of the benchmark: `results/` of a checkout, or the copy inside an installed wheel."""
+    return _shipped("results")
+
+
+def _shipped(name: str) -> Path:
+    installed = _PACKAGE / f"_{name}"
+    return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
 def model_name(settings: Settings, method: str) -> str:

@@ -99,7 +99,7 @@ def test_set_up_cell_asks_for_the_address(monkeypatch: pytest.MonkeyPatch) -> No
         exec(setup_cell(notebook_paths()[0]), {})
 
 
-def test_set_up_cell_installs_package_and_models(tmp_path: Path) -> None:
+def test_set_up_cell_installs_package_models_and_results(tmp_path: Path) -> None:
     target = tmp_path / "site"
     # Of the project alone, into a folder of its own, with the build tools that are here: no network.
     pip = {"PIP_TARGET": str(target), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
@@ -108,10 +108,10 @@ def test_set_up_cell_installs_package_and_models(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True,
                           text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
-    found = "import pddm_utils.weights as w; print(w.weights_folder('simulated-t2-pddpm'))"
+    found = "import pddm_utils.weights as w; print(w.weights_folder('simulated-t2-pddpm'), w.results_root() / 'laptop')"
     printed = subprocess.run([sys.executable, "-c", found], env=os.environ | {"PYTHONPATH": str(target)},
                              cwd=tmp_path, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
-    assert Path(printed.stdout.strip()).is_relative_to(target)
+    assert all(Path(path).is_dir() and Path(path).is_relative_to(target) for path in printed.stdout.split())
 
 
 @each_notebook
