@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import warnings
 from collections import Counter
@@ -28,11 +29,19 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return load_settings(arguments.profile, overrides)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, _names(text)))
+
+
 def _train(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.models import train_method
 
     train_method(_settings(arguments), arguments.method, arguments.seed, Path(arguments.runs),
-                 Path(arguments.runs) / "cache")
+                 Path(arguments.runs) / "cache", accept_code_change=arguments.accept_code_change)
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
@@ -40,10 +49,13 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.tables import headline_markdown
 
     settings = _settings(arguments)
+    if arguments.methods:
+        settings = dataclasses.replace(settings, methods=arguments.methods)
     suffix = "-shipped" if arguments.weights == "shipped" else ""
     results = Path(arguments.results or Path("results") / f"{settings.profile}{suffix}")
     scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
-                                     arguments.jobs))
+                                     arguments.jobs, arguments.seeds, arguments.datasets,
+                                     arguments.accept_code_change))
     print(headline_markdown(scores))
     print(f"written: {results}/scores.csv, curves.csv, selection.csv, run.json")
 
@@ -66,7 +78,7 @@ def _publish(arguments: argparse.Namespace) -> None:
 
     settings = _settings(arguments)
     results = Path(arguments.results or Path("results") / settings.profile)
-    for folder in publish(settings, Path(arguments.runs), results):
+    for folder in publish(settings, Path(arguments.runs), results, arguments.accept_code_change):
         print(f"written: {folder}")
 
 
@@ -151,13 +163,21 @@ def _parser() -> argparse.ArgumentParser:
     shared.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override one setting")
     shared.add_argument("--runs", default="runs", help="folder for models and partial results")
 
-    train = commands.add_parser("train", parents=[shared], help="train one model, or go on with it")
+    models = argparse.ArgumentParser(add_help=False)
+    models.add_argument("--accept-code-change", action="store_true",
+                        help="use models and checkpoints that other code made from the same settings and data")
+
+    train = commands.add_parser("train", parents=[shared, models], help="train one model, or go on with it")
     train.add_argument("--method", choices=TRAINED_METHODS, required=True)
     train.add_argument("--seed", type=int, default=0)
     train.set_defaults(run=_train)
 
-    benchmark = commands.add_parser("benchmark", parents=[shared], help="train what is missing, score every method")
+    benchmark = commands.add_parser("benchmark", parents=[shared, models],
+                                    help="train what is missing, score every method")
     benchmark.add_argument("--weights", choices=("train", "shipped"), default="train")
+    benchmark.add_argument("--methods", type=_names, default=(), metavar="A,B", help="instead of the profile's")
+    benchmark.add_argument("--datasets", type=_names, default=(), metavar="A,B", help="test sets; default all")
+    benchmark.add_argument("--seeds", type=_numbers, default=(), metavar="0,1", help="of the profile's; default all")
     benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
     benchmark.add_argument("--results", help="folder for the tables; results/PROFILE[-shipped] when left out")
     benchmark.set_defaults(run=_benchmark)
@@ -171,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     ablations.add_argument("--runs", default="runs", help="folder for prepared scans and partial results")
     ablations.set_defaults(run=_ablations)
 
-    publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")
+    publish = commands.add_parser("publish", parents=[shared, models],
+                                  help="make shipped models of a finished benchmark")
     publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
     publish.set_defaults(run=_publish)
 

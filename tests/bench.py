@@ -1,7 +1,7 @@
 """Speed and memory as ratios within one run: `make bench`.
 
 Every line compares the project's code with the bare work it cannot do without, on one thread, medians of alternating
-rounds; `ok` says whether the project's own limit holds.
+rounds; `ok` says whether the project's own limit holds. Only the line on jobs is of wall time and needs two idle cores.
 """
 
 from __future__ import annotations
@@ -127,6 +127,58 @@ def bench_evaluation(scan) -> list[tuple[str, float, float]]:
             ("scipy's 5x5x5 median / ours", scipys / ours, 1.0)]
 
 
+_JOB = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np, torch
+from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.methods.diffusion import diffusion_trainer
+from pddm_utils.settings import load_settings
+from pddm_utils.weights import weights_folder
+threads, steps = map(int, sys.argv[1:])
+torch.set_num_threads(threads)
+slices = list(np.random.default_rng(0).random((16, 96, 96), np.float32))
+pipeline = load_pipeline(weights_folder("simulated-t2-pddpm")).to("cpu")
+with tempfile.TemporaryDirectory() as folder:
+    trainer = diffusion_trainer(load_settings("laptop"), "pddpm", 0, slices, slices, Path(folder) / "model")
+    trainer.step(0)  # caches and first allocations
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for step in range(steps):
+        trainer.step(step)
+        pipeline.reconstruct_volume(np.stack(slices[:4]), np.ones((4, 96, 96), bool), 499)
+"""
+
+
+def job_seconds(jobs: int, threads: int, steps: int) -> float:
+    """Wall seconds of `jobs` processes side by side, each with so many threads and steps, without their start."""
+    command = [sys.executable, "-c", _JOB, str(threads), str(steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    processes = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, text=True) for _ in range(jobs)]
+    for process in processes:
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("a job did not start")
+    start = time.perf_counter()
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    failed = any([process.wait() for process in processes])
+    seconds = time.perf_counter() - start
+    for process in processes:
+        process.stdin.close()
+        process.stdout.close()
+    if failed:
+        raise RuntimeError("a job failed")
+    return seconds
+
+
+def bench_jobs(steps: int = 4) -> tuple[str, float, float]:
+    """The same training steps and reconstructions in two jobs of one thread and in one job of two; wall time."""
+    one_thread = job_seconds(2, 1, steps)
+    return "two jobs of 1 thread / one job of 2 threads", one_thread / job_seconds(1, 2, 2 * steps), 1.0
+
+
 def peak_memory(subjects: int) -> int:
     """Peak resident memory in MB of preparing and training on so many subjects, in a process of its own."""
     code = f"""
@@ -158,7 +210,7 @@ def main() -> int:
     scan = prepare_scan(ManifestRow("bench", "simulated:210000", "", "insert:tumour:210000", "test", "bench", "T2"))
     with tempfile.TemporaryDirectory() as folder:
         results = [bench_pipeline(scan), bench_training(ScanCache(folder)), *bench_evaluation(scan)]
-    results.append(bench_noise())
+    results += [bench_noise(), bench_jobs()]
     few, many = peak_memory(10), peak_memory(100)
     print(f"  (peak memory: {few} MB with 10 subjects, {many} MB with 100)")
     results.append(("peak memory, 100 / 10 subjects", many / few, 1.05))

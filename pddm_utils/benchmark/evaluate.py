@@ -84,13 +84,13 @@ def validation_thresholds(
             lesioned.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
         else:
             healthy.add(residual[erode_in_plane(scan.brain_mask)])
-    quantiles = {rule: healthy.threshold(quantile) for rule, quantile in HEALTHY_QUANTILES.items()}
-    return quantiles, {dataset: curve.best_threshold()[0] for dataset, curve in lesioned.items()}
+    quantiles = {rule: float(healthy.threshold(quantile)) for rule, quantile in HEALTHY_QUANTILES.items()}
+    return quantiles, {dataset: float(curve.best_threshold()[0]) for dataset, curve in lesioned.items()}
 
 
 def score_test_scans(
-    method: Method, val: list[ManifestRow], test: list[ManifestRow], cache: ScanCache, timestep: int | None,
-    scratch: Path,
+    method: Method, thresholds: tuple[dict[str, float], dict[str, float]], test: list[ManifestRow], cache: ScanCache,
+    timestep: int | None, scratch: Path,
 ) -> pd.DataFrame:
     """Scores of one fitted method at one noise level: a row for each test scan and threshold rule.
 
@@ -101,12 +101,13 @@ def score_test_scans(
 
     Args:
         method: fitted.
-        val, test: manifest rows.
+        thresholds: of `validation_thresholds`.
+        test: manifest rows; the oracle threshold is found over those of the same data set.
         cache: prepared scans.
         timestep: noise level; None for methods without one.
         scratch: folder for the maps, emptied at the end.
     """
-    quantiles, lesion_val = validation_thresholds(method, val, cache, timestep)
+    quantiles, lesion_val = thresholds
     records: list[dict] = []
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from pddm_utils.benchmark.origins import find_folder, is_started, other_folders, start_origin, training_origin
 from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.methods.anoddpm import AnoDDPMReconstruction
@@ -18,11 +22,12 @@ from pddm_utils.methods.autoencoders import (
 from pddm_utils.methods.base import Method
 from pddm_utils.methods.cddpm import ConditionedReconstruction
 from pddm_utils.methods.dae import DenoisingReconstruction
-from pddm_utils.methods.diffusion import DiffusionReconstruction
+from pddm_utils.methods.diffusion import OBJECTIVES, DiffusionReconstruction
 from pddm_utils.methods.fanogan import FAnoGANReconstruction
 from pddm_utils.methods.intensity import IntensityThreshold
 from pddm_utils.methods.pca import PCAReconstruction
 from pddm_utils.settings import Settings
+from pddm_utils.source_code import code_version
 from pddm_utils.weights import model_name, weights_folder
 
 LEARNING_METHODS = {
@@ -41,9 +46,45 @@ LEARNING_METHODS = {
 }
 
 
-def model_folder(settings: Settings, method: str, seed: int, runs: Path) -> Path:
-    """Where the trained model of a (method, seed) lies."""
-    return runs / "models" / f"{method}-seed{seed}-{settings.training_key(method, seed)}"
+def training_code(name: str) -> str:
+    """Version of the code that the weights of a method depend on."""
+    made = LEARNING_METHODS[name]
+    module = (OBJECTIVES[name] if made is DiffusionReconstruction else made).__module__
+    return code_version(module, "pddm_utils.training", "pddm_utils.data.slices")
+
+
+def scoring_code(name: str) -> str:
+    """Version of the code that the scores of a method depend on, besides its weights."""
+    module = LEARNING_METHODS.get(name, IntensityThreshold).__module__
+    return code_version(module, "pddm_utils.benchmark.evaluate")
+
+
+def healthy_rows(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
+    """The scans without a lesion of one split."""
+    return [row for row in rows if row.split == split and not row.lesion_mask]
+
+
+def model_folder(
+    settings: Settings, method: str, seed: int, runs: Path, rows: Sequence[ManifestRow] | None = None,
+    accept_code_change: bool = False,
+) -> Path:
+    """Where the trained model of a (method, seed) lies, or will lie: keyed by settings, data and code.
+
+    Args:
+        settings: the profile.
+        method: one that learns.
+        seed: of the training run.
+        runs: folder of all models.
+        rows: the cohort, when it is at hand already.
+        accept_code_change: a model that other code trained from the same settings and data will do.
+
+    Raises:
+        InputError: the data is missing, or what lies there was trained by other code than its name says.
+    """
+    rows = cohort_rows(settings) if rows is None else rows
+    origin = training_origin(training_code(method), healthy_rows(rows, "train") + healthy_rows(rows, "val"))
+    name = f"{method}-seed{seed}-{settings.training_key(method, seed)}"
+    return find_folder(runs / "models", name, origin, accept_code_change)
 
 
 def make_method(settings: Settings, name: str, seed: int) -> Method:
@@ -51,7 +92,10 @@ def make_method(settings: Settings, name: str, seed: int) -> Method:
     return LEARNING_METHODS[name](name, settings, seed) if name in LEARNING_METHODS else IntensityThreshold()
 
 
-def train_method(settings: Settings, name: str, seed: int, runs: Path, cache_folder: Path) -> None:
+def train_method(
+    settings: Settings, name: str, seed: int, runs: Path, cache_folder: Path,
+    rows: Sequence[ManifestRow] | None = None, accept_code_change: bool = False,
+) -> None:
     """Fit one method on the healthy training slices; done already, or interrupted: only the rest is computed.
 
     Args:
@@ -60,14 +104,19 @@ def train_method(settings: Settings, name: str, seed: int, runs: Path, cache_fol
         seed: of the training run.
         runs: folder for models and checkpoints.
         cache_folder: prepared scans.
+        rows: the cohort, when it is at hand already.
+        accept_code_change: use, or go on with, what other code trained from the same settings and data.
     """
     torch.set_num_threads(settings.threads)
-    rows, cache = cohort_rows(settings), ScanCache(cache_folder)
-    healthy = [row for row in rows if not row.lesion_mask]
-    train, val = ([row for row in healthy if row.split == split] for split in ("train", "val"))
+    rows, cache = cohort_rows(settings) if rows is None else rows, ScanCache(cache_folder)
+    train, val = (healthy_rows(rows, split) for split in ("train", "val"))
+    folder = model_folder(settings, name, seed, runs, rows, accept_code_change)
+    if not is_started(folder) and (others := other_folders(folder)):
+        print(f"{name} seed {seed}: trained anew; {others[-1].name} is of other code or data "
+              "(--accept-code-change takes it where only the code differs)", file=sys.stderr)
+    start_origin(folder, training_origin(training_code(name), train + val))
     prepare_all(train + val, cache)
-    method = make_method(settings, name, seed)
-    method.fit(HealthySlices(train, cache), HealthySlices(val, cache), model_folder(settings, name, seed, runs))
+    make_method(settings, name, seed).fit(HealthySlices(train, cache), HealthySlices(val, cache), folder)
 
 
 def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: bool) -> Method:
@@ -76,12 +125,26 @@ def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: b
     Raises:
         InputError: its weights are not there or belong to another network.
     """
+    folder = weights_of(settings, name, seed, runs, shipped) if name in LEARNING_METHODS else Path()
+    return open_method(settings, name, seed, folder)
+
+
+def open_method(settings: Settings, name: str, seed: int, folder: Path) -> Method:
+    """A method with the weights that lie in a folder, which one that learns nothing does not look at.
+
+    Raises:
+        InputError: they are not there or belong to another network.
+    """
     if name not in LEARNING_METHODS:
         return IntensityThreshold()
-    folder = weights_of(settings, name, seed, runs, shipped)
     return LEARNING_METHODS[name].from_pretrained(folder, name, settings, seed)
 
 
-def weights_of(settings: Settings, name: str, seed: int, runs: Path, shipped: bool) -> Path:
+def weights_of(
+    settings: Settings, name: str, seed: int, runs: Path, shipped: bool,
+    rows: Sequence[ManifestRow] | None = None, accept_code_change: bool = False,
+) -> Path:
     """Folder of the weights of a method that learns: trained by this run, or shipped with the project."""
-    return weights_folder(model_name(settings, name)) if shipped else model_folder(settings, name, seed, runs)
+    if shipped:
+        return weights_folder(model_name(settings, name))
+    return model_folder(settings, name, seed, runs, rows, accept_code_change)

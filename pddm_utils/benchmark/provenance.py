@@ -1,27 +1,54 @@
-"""What stands beside every table: the code, the packages and the machine it was made with."""
+"""What `run.json` says about a run: settings, code, packages, hardware, models."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from pddm_utils.files import whole_file
+from pddm_utils.benchmark.models import scoring_code, training_code
+from pddm_utils.benchmark.origins import read_origin
+from pddm_utils.data.cohort import missing_test_sets
+from pddm_utils.settings import Settings
+from pddm_utils.training import read_training
+from pddm_utils.weights import stored_parameters
 
 _REPORTED_PACKAGES = ("torch", "diffusers", "accelerate", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn")
 
 
-def write_csv(table: pd.DataFrame, path: Path, floats: str = "%.6g") -> None:
-    """Write a table in one step, its numbers in a given format (`InputError` as `whole_file`)."""
-    with whole_file(path) as partial:
-        table.to_csv(partial, index=False, float_format=floats)
+def provenance(
+    settings: Settings, seeds: Sequence[int], folders: Mapping[tuple[str, int], Path], shipped: bool
+) -> dict[str, Any]:
+    """Settings, code, packages, hardware and models of a run.
+
+    Args:
+        settings: the profile.
+        seeds: those that were scored.
+        folders: of the weights, by method and seed.
+        shipped: whether they came with the project; else `code` says which code trained each model.
+    """
+    models = {}
+    for (name, seed), folder in folders.items():
+        record = read_training(folder)
+        models[f"{name}-seed{seed}"] = {"parameters": stored_parameters(folder), "steps": record["step"],
+                                        "seconds": round(record["seconds"], 1),
+                                        "cpu_seconds": round(record["cpu_seconds"], 1),
+                                        "validation_loss": record["history"][-1]["validation_loss"]}
+        if not shipped:
+            models[f"{name}-seed{seed}"] |= {"folder": folder.name, "code": list(read_origin(folder).code),
+                                             "code_of_this_run": training_code(name)}
+    return {
+        "settings": settings.to_dict(), "seeds": list(seeds), "weights": "shipped" if shipped else "trained",
+        **environment(),
+        "left_out": missing_test_sets(settings), "models": models,
+        "scoring_code": {name: scoring_code(name) for name in settings.methods},
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -32,25 +59,8 @@ def environment() -> dict[str, Any]:
             "packages": {name: version(name) for name in _REPORTED_PACKAGES}, "hardware": _hardware()}
 
 
-def code_digest(*scripts: Path) -> str:
-    """Of the code that scores depend on, so that a change of it is not hidden behind old parts.
-
-    Args:
-        scripts: files besides the rooms `data`, `diffusion`, `evaluation` and `methods`.
-    """
-    package = Path(__file__).parents[1]
-    files = [p for room in ("data", "diffusion", "evaluation", "methods") for p in (package / room).rglob("*.py")]
-    return hashlib.sha256(b"".join(p.read_bytes() for p in [*sorted(files), *scripts])).hexdigest()
-
-
-def weights_digest(folder: Path) -> str:
-    """Of a model's weights and the configurations of its parts."""
-    # `model_index.json` is no part of it: publishing sets the noise level there, and scores name theirs.
-    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.rglob(pattern))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
 def _hardware() -> dict[str, Any]:
+    """Processor, cores and GPU in words that name no machine."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -50,12 +50,13 @@ Radiology at the University of Pennsylvania and are subject to the terms and con
 }
 
 
-def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
+def publish(settings: Settings, runs: Path, results: Path, accept_code_change: bool = False) -> list[Path]:
     """Copy the trained models of the first seed to `weights/`, each with its card.
 
     Args:
         settings: the profile that was run with training.
         runs, results: folders of that run.
+        accept_code_change: as in that run.
 
     Returns:
         The written folders.
@@ -72,7 +73,8 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
     seed, written = settings.seeds[0], []
     for method in (name for name in settings.methods if name in SHIPPED_METHODS):
         rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
-        name, source = model_name(settings, method), model_folder(settings, method, seed, runs)
+        name = model_name(settings, method)
+        source = model_folder(settings, method, seed, runs, accept_code_change=accept_code_change)
         if rows.empty or finished_key(source) is None:
             raise InputError(f"{method}, seed {seed}: not trained in {runs} or not scored in {results}; "
                              f"run: python -m pddm_utils benchmark --profile {settings.profile}")

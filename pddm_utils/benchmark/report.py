@@ -55,7 +55,7 @@ _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std o
 def provenance_line(run: Mapping[str, Any]) -> str:
     """One sentence on what a table comes from: command, seeds, steps, hardware."""
     settings, hardware = run["settings"], run["hardware"]
-    seeds = ", ".join(map(str, settings["seeds"]))
+    seeds = ", ".join(map(str, run.get("seeds", settings["seeds"])))
     weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
     return (f"Made with `make benchmark PROFILE={settings['profile']}{weights}`; seeds {seeds}; {_budget(run)}"
             f"{hardware['cpu']}, {hardware['cores']} cores"

@@ -1,13 +1,17 @@
-"""Runs what is missing of a benchmark and writes `scores.csv`, `curves.csv`, `selection.csv` and `run.json`."""
+"""Runs what is missing of a benchmark and writes `scores.csv`, `curves.csv`, `selection.csv` and `run.json`.
+
+The work falls into units that may run anywhere, as long as they share the folder of runs: `train_unit`, `choose_unit`
+and `score_unit`. `run_benchmark` runs all that are missing and writes the tables.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +21,20 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
-from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans
-from pddm_utils.benchmark.models import load_method, train_method, weights_of
-from pddm_utils.benchmark.provenance import code_digest, environment, weights_digest, write_csv
-from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
+from pddm_utils.benchmark.models import open_method, train_method, weights_of
+from pddm_utils.benchmark.parts import kept_json, kept_table, part_key, write_csv
+from pddm_utils.benchmark.provenance import provenance
+from pddm_utils.benchmark.units import models_needed, units_to_score
+from pddm_utils.catalogue import NOISE_LEVEL_METHODS, TRAINED_METHODS
 from pddm_utils.data.cohort import cohort_rows, missing_test_sets
+from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
+from pddm_utils.errors import InputError
 from pddm_utils.files import write_text
 from pddm_utils.settings import Settings
 from pddm_utils.training import read_training
-from pddm_utils.weights import model_name, stored_parameters, weights_folder
+from pddm_utils.weights import model_name, weights_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,12 @@ class Benchmark:
         runs: models, prepared scans and partial results; what is there is not computed again.
         results: receives `scores.csv`, `curves.csv`, `selection.csv` and `run.json`.
         jobs: processes side by side, each with `settings.threads` threads.
+        seeds: those of the profile to score; all when empty. Noise levels are always chosen with its first.
+        datasets: test sets to score; all when empty.
+        accept_code_change: use models that other code trained from the same settings and data.
+
+    Raises:
+        InputError: a seed that is not the profile's.
     """
 
     settings: Settings
@@ -46,17 +60,57 @@ class Benchmark:
     runs: Path
     results: Path
     jobs: int = 1
+    seeds: tuple[int, ...] = ()
+    datasets: tuple[str, ...] = ()
+    accept_code_change: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = set(self.seeds) - set(self.settings.seeds)
+        if unknown:
+            raise InputError(f"seeds {sorted(unknown)}: profile {self.settings.profile} has "
+                             f"{list(self.settings.seeds)}; choose among them or change its setting seeds")
 
     @property
     def cache(self) -> Path:
         """Prepared scans."""
         return self.runs / "cache"
 
+    @property
+    def scored_seeds(self) -> tuple[int, ...]:
+        """Seeds in the profile's order."""
+        return tuple(seed for seed in self.settings.seeds if seed in self.seeds or not self.seeds)
+
+    @cached_property
+    def rows(self) -> list[ManifestRow]:
+        """The cohort, listed and checked once: the list goes along to worker processes.
+
+        Raises:
+            InputError: data is missing, or a data set that is asked for is none of the cohort's test sets.
+        """
+        rows = cohort_rows(self.settings)
+        known = list(dict.fromkeys(row.dataset for row in rows if row.split == "test"))
+        unknown = sorted(set(self.datasets) - set(known))
+        if unknown:
+            raise InputError(f"data set {', '.join(unknown)}: no test set of profile {self.settings.profile}; choose "
+                             f"among {', '.join(known)}")
+        return [row for row in rows if row.split != "test" or row.dataset in (self.datasets or known)]
+
+    @property
+    def models(self) -> list[tuple[str, int]]:
+        """(method, seed) of the weights that are needed."""
+        return models_needed(self.settings, self.scored_seeds)
+
+    def weights(self, name: str, seed: int) -> Path | None:
+        """Folder of a method's weights; None for one that learns nothing."""
+        if name not in TRAINED_METHODS:
+            return None
+        return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows, self.accept_code_change)
+
 
 def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     """Train what is missing, choose noise levels on validation scans, score every test scan.
 
-    Killed and started again it goes on where it was; parts are keyed by settings and weights.
+    Killed and started again it goes on where it was; models and parts are keyed by settings, data and code.
 
     Returns:
         The table written to `scores.csv`: one row for each data set, method, seed, noise level, subject and rule.
@@ -70,28 +124,51 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     settings = benchmark.settings
     for name in missing_test_sets(settings):
         print(f"{name}: left out, it needs real scans (set PDDM_DATA)", file=sys.stderr)
-    prepare_all(cohort_rows(settings), ScanCache(benchmark.cache))
-    trained = [name for name in settings.methods if name in TRAINED_METHODS]
+    prepare_all(benchmark.rows, ScanCache(benchmark.cache))
     if not benchmark.shipped:
-        _in_parallel(benchmark, "training", [
-            (train_method, (settings, name, seed, benchmark.runs, benchmark.cache))
-            for seed in settings.seeds for name in trained])
+        _in_parallel(benchmark, "training", [(train_unit, (benchmark, *model)) for model in benchmark.models])
     selection = _concatenate(_in_parallel(benchmark, "choosing noise levels", [
-        (_select, (benchmark, name, timestep))
-        for name in settings.methods[::-1] for timestep in _levels_to_try(settings, name)]))
+        (_select, (benchmark, name, timestep)) for name in settings.methods[::-1]
+        for timestep in _levels_to_try(settings, name)]))
     chosen = choose_timesteps(selection, settings)
     scores = _concatenate(_in_parallel(benchmark, "scoring test scans", [
-        (_score, (benchmark, *unit)) for unit in _units(settings, chosen)]))
+        (_score, (benchmark, *unit)) for unit in _units(benchmark, chosen)]))
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
     return scores.drop(columns=SIDE_COLUMNS, errors="ignore")
 
 
-def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
-    """Noise levels to score on validation scans; None, once, for a method that has none."""
-    if name not in NOISE_LEVEL_METHODS:
-        return [None]
-    return sorted({*settings.timesteps, settings.authors_timestep})
+def train_unit(benchmark: Benchmark, name: str, seed: int) -> Path:
+    """Train one model, unless it is there.
+
+    Returns:
+        Its folder.
+    """
+    train_method(benchmark.settings, name, seed, benchmark.runs, benchmark.cache, benchmark.rows,
+                 benchmark.accept_code_change)
+    return benchmark.weights(name, seed)
+
+
+def choose_unit(benchmark: Benchmark, name: str) -> pd.DataFrame:
+    """Validation AUPRC of a method, at each of its noise levels: see `choose_timesteps`."""
+    return _concatenate([_select(benchmark, name, level) for level in _levels_to_try(benchmark.settings, name)])
+
+
+def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> pd.DataFrame:
+    """Scores of one method, seed and noise level on the test scans.
+
+    Args:
+        benchmark: the run.
+        name: of the method.
+        seed: of its training.
+        noise_level: `validation`, `authors`, or `none` for a method without noise.
+    """
+    timestep = None
+    if noise_level == "authors":
+        timestep = benchmark.settings.authors_timestep
+    elif name in NOISE_LEVEL_METHODS:
+        timestep = choose_timesteps(choose_unit(benchmark, name), benchmark.settings)[name]
+    return _score(benchmark, name, seed, timestep)
 
 
 def _settings_of_shipped(settings: Settings) -> Settings:
@@ -112,64 +189,51 @@ def choose_timesteps(selection: pd.DataFrame, settings: Settings) -> dict[str, i
     return {method: int(means[method].idxmax()) for method in candidates.method.unique()}
 
 
-def _units(settings: Settings, chosen: dict[str, int]) -> list[tuple[str, int, int | None]]:
-    """(method, seed, timestep) to score; the slowest first, and the authors' level for the first seed only."""
-    units: list[tuple[str, int, int | None]] = []
-    for name in settings.methods[::-1]:
-        if name not in NOISE_LEVEL_METHODS:
-            seeds = settings.seeds if name in TRAINED_METHODS else settings.seeds[:1]
-            units += [(name, seed, None) for seed in seeds]
-            continue
-        levels = {(seed, chosen[name]) for seed in settings.seeds}
-        if "authors" in settings.noise_levels:
-            levels.add((settings.seeds[0], settings.authors_timestep))
-        units += [(name, seed, timestep) for seed, timestep in sorted(levels)]
-    return units
+def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
+    """Noise levels to score on validation scans, the published one for comparison; None for a method that has none."""
+    if name not in NOISE_LEVEL_METHODS:
+        return [None]
+    return sorted({*settings.timesteps, settings.authors_timestep})
+
+
+def _units(benchmark: Benchmark, chosen: dict[str, int]) -> list[tuple[str, int, int | None]]:
+    """(method, seed, timestep) to score, each once."""
+    timesteps = {"none": lambda name: None, "validation": lambda name: chosen[name],
+                 "authors": lambda name: benchmark.settings.authors_timestep}
+    return list(dict.fromkeys((name, seed, timesteps[level](name)) for name, seed, level
+                              in units_to_score(benchmark.settings, benchmark.scored_seeds)))
 
 
 def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFrame:
     settings, seed = benchmark.settings, benchmark.settings.seeds[0]
-    rows = [row for row in cohort_rows(settings) if row.split == "val" and row.lesion_mask]
+    rows = [row for row in benchmark.rows if row.split == "val" and row.lesion_mask]
 
-    def compute() -> pd.DataFrame:
-        method = load_method(settings, name, seed, benchmark.runs, benchmark.shipped)
-        return score_noise_level(method, rows, ScanCache(benchmark.cache), timestep, settings.selection_slice_step)
-
-    return _part(benchmark, ("select", name, seed, timestep), rows, compute)
+    torch.set_num_threads(settings.threads)
+    weights = benchmark.weights(name, seed)
+    key = part_key(settings, ("select", name, seed, timestep), rows, weights)
+    return kept_table(benchmark.runs / "parts" / f"{key}.csv", lambda: score_noise_level(
+        open_method(settings, name, seed, weights), rows, ScanCache(benchmark.cache), timestep,
+        settings.selection_slice_step))
 
 
 def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> pd.DataFrame:
-    settings = benchmark.settings
-    rows = cohort_rows(settings)
-    val, test = ([row for row in rows if row.split == split] for split in ("val", "test"))
+    """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
+    settings, parts, cache = benchmark.settings, benchmark.runs / "parts", ScanCache(benchmark.cache)
+    torch.set_num_threads(settings.threads)
+    weights = benchmark.weights(name, seed)
 
-    def compute() -> pd.DataFrame:
-        method = load_method(settings, name, seed, benchmark.runs, benchmark.shipped)
-        table = score_test_scans(method, val, test, ScanCache(benchmark.cache), timestep, benchmark.runs / "maps")
-        return table.assign(method=name, seed=seed, timestep=-1 if timestep is None else timestep)
-
-    return _part(benchmark, ("score", name, seed, timestep), val + test, compute)
-
-
-def _part(
-    benchmark: Benchmark, unit: tuple, rows: Sequence, compute: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
-    """A partial table from disk, or computed and put there in one step."""
-    torch.set_num_threads(benchmark.settings.threads)
-    name, seed = unit[1], unit[2]
-    weights = ""
-    if name in TRAINED_METHODS:
-        weights = weights_digest(weights_of(benchmark.settings, name, seed, benchmark.runs, benchmark.shipped))
-    content = [unit, [dataclasses.astuple(row) for row in rows], weights,
-               code_digest(Path(__file__).with_name("evaluate.py")),
-               benchmark.settings.selection_slice_step,
-               *(getattr(benchmark.settings, setting) for setting in METHODS[name].scored_by)]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    path = benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}.csv"
-    if not path.is_file():
-        table = compute()
-        write_csv(table, path)
-    return pd.read_csv(path)
+    open_once = lru_cache(lambda: open_method(settings, name, seed, weights))  # parts on disk need no network
+    val = [row for row in benchmark.rows if row.split == "val"]
+    key = part_key(settings, ("thresholds", name, seed, timestep), val, weights)
+    thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(
+        open_once(), val, cache, timestep))
+    tables = []
+    for dataset in dict.fromkeys(row.dataset for row in benchmark.rows if row.split == "test"):
+        test = [row for row in benchmark.rows if row.split == "test" and row.dataset == dataset]
+        key = part_key(settings, ("score", name, seed, timestep, dataset), val + test, weights)
+        tables.append(kept_table(parts / f"{key}.csv", lambda test=test: score_test_scans(
+            open_once(), thresholds, test, cache, timestep, benchmark.runs / "maps")))
+    return _concatenate(tables).assign(method=name, seed=seed, timestep=-1 if timestep is None else timestep)
 
 
 def _in_parallel(benchmark: Benchmark, what: str, calls: list[tuple[Callable, tuple]]) -> list:
@@ -202,23 +266,8 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
     write_csv(scores.drop(columns=SIDE_COLUMNS, errors="ignore"), benchmark.results / "scores.csv")
     write_csv(curves_table(scores), benchmark.results / "curves.csv", "%.3g")
     write_csv(selection, benchmark.results / "selection.csv")
-    write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, scores, seconds), indent=1) + "\n")
-
-
-def _provenance(benchmark: Benchmark, scores: pd.DataFrame, seconds: float) -> dict[str, Any]:
-    settings = benchmark.settings
-    models = {}
-    for name in (name for name in settings.methods if name in TRAINED_METHODS):
-        for seed in settings.seeds:
-            folder = weights_of(settings, name, seed, benchmark.runs, benchmark.shipped)
-            record = read_training(folder)
-            models[f"{name}-seed{seed}"] = {"parameters": stored_parameters(folder), "steps": record["step"],
-                                            "seconds": round(record["seconds"], 1),
-                                            "cpu_seconds": round(record["cpu_seconds"], 1),
-                                            "validation_loss": record["history"][-1]["validation_loss"]}
-    return {
-        "settings": settings.to_dict(), "weights": "shipped" if benchmark.shipped else "trained",
-        **environment(), "jobs": benchmark.jobs, "left_out": missing_test_sets(settings), "models": models,
-        "reconstruction": reconstruction_times(scores),
-        "seconds_of_this_call": round(seconds, 1),
-    }
+    folders = {model: benchmark.weights(*model) for model in benchmark.models}
+    run = provenance(benchmark.settings, benchmark.scored_seeds, folders, benchmark.shipped)
+    run |= {"reconstruction": reconstruction_times(scores), "jobs": benchmark.jobs,
+            "seconds_of_this_call": round(seconds, 1)}
+    write_text(benchmark.results / "run.json", json.dumps(run, indent=1) + "\n")

@@ -37,6 +37,7 @@ __all__ = [
     "Frame",
     "LoadedVolume",
     "ScanCache",
+    "data_digest",
     "load_brain_mask",
     "load_lesion_mask",
     "load_scan",
@@ -250,6 +251,23 @@ def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = 
         )
 
 
+def data_digest(rows: Sequence[ManifestRow]) -> str:
+    """Hash of these scans in their order: names, split, contrast and what their files hold, wherever they lie.
+
+    Args:
+        rows: manifest rows; each file is read once in the life of a process.
+
+    Returns:
+        Twelve hexadecimal digits.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    content = [(row.subject, row.dataset, row.split, row.contrast,
+                *map(_content_hash, (row.image, row.brain_mask, row.lesion_mask))) for row in rows]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+
 def _cache_key(row: ManifestRow) -> str:
     """Hash of all that a prepared scan depends on; names of subject, data set and files are no part of it."""
     parts = [_code_hash(), row.contrast]
@@ -262,10 +280,17 @@ def _content_hash(value: str) -> str:
     if not value or value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:")):
         return value
     try:
-        with Path(value).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        facts = Path(value).stat()
+        return _file_hash(value, facts.st_size, facts.st_mtime_ns)
     except OSError as error:
         raise InputError(f"{value}: cannot be read ({error.strerror}); check the path") from None
+
+
+@lru_cache(maxsize=4096)
+def _file_hash(path: str, size: int, changed_ns: int) -> str:
+    """Hash of a file's bytes, taken again when size or time of change are new."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=1)

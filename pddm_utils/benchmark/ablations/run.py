@@ -30,7 +30,8 @@ from pddm_utils.benchmark.ablations.reconstruct import Model, Models
 from pddm_utils.benchmark.ablations.tables import threshold_rules, training_budget
 from pddm_utils.benchmark.ablations.tumours import set_tumours
 from pddm_utils.benchmark.evaluate import every_nth_slice
-from pddm_utils.benchmark.provenance import code_digest, environment, weights_digest, write_csv
+from pddm_utils.benchmark.parts import kept_table, weights_digest, write_csv
+from pddm_utils.benchmark.provenance import environment
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
@@ -39,6 +40,7 @@ from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.errors import InputError
 from pddm_utils.files import write_text
+from pddm_utils.source_code import code_version
 from pddm_utils.weights import weights_folder
 
 MODELS = {"ddpm": "simulated-t2-ddpm", "pddpm": "simulated-t2-pddpm"}
@@ -73,6 +75,7 @@ QUESTIONS = {
     "post_processing": Question(post_processing, masks=True),
     "lesion_size_and_contrast": Question(lesion_size_and_contrast, half=True, masks=True, tumours=True),
 }
+_CODE = "pddm_utils.benchmark.ablations.questions"
 FROM_BENCHMARK = ("threshold_rules", "training_budget")  # need no new run
 NAMES = (*QUESTIONS, *FROM_BENCHMARK)
 
@@ -196,12 +199,8 @@ def _part(run: Ablations, name: str, row: ManifestRow, models: Models, progress:
 
 
 def _kept(run: Ablations, name: str, content: list, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    scripts = [Path(__file__).with_name(f"{module}.py") for module in ("questions", "reconstruct", "tumours")]
-    key = hashlib.sha256(json.dumps([*content, code_digest(*scripts)]).encode()).hexdigest()[:16]
-    path = run.runs / "parts" / f"ablation-{name}-{key}.csv"
-    if not path.is_file():
-        write_csv(compute(), path)
-    return pd.read_csv(path)
+    key = hashlib.sha256(json.dumps([*content, code_version(_CODE)]).encode()).hexdigest()[:16]
+    return kept_table(run.runs / "parts" / f"ablation-{name}-{key}.csv", compute)
 
 
 def _scan(run: Ablations, row: ManifestRow) -> Scan:
