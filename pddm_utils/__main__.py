@@ -134,6 +134,26 @@ def _manifest(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out}")
 
 
+def _preprocess(arguments: argparse.Namespace) -> None:
+    from pddm_utils.data.preprocess.plan import plan_of
+    from pddm_utils.data.preprocess.run import preprocess_manifest
+    from pddm_utils.show.preprocess_page import write_quality_page
+
+    plan = plan_of(arguments.steps and arguments.steps.split(","), arguments.template or "")
+    outcomes = preprocess_manifest(arguments.manifest, arguments.out, plan, arguments.jobs)
+    flagged = write_quality_page(outcomes, arguments.out)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans done, "
+          f"{sum(outcome.was_done for outcome in outcomes)} of them before; look at {arguments.out}/qc.html")
+    for name, reasons in flagged.items():
+        print(f"flagged: {name}: {'; '.join(reasons)}")
+    if failed:
+        lines = "\n  ".join(f"{outcome.row.scan_id}: {outcome.error}" for outcome in failed)
+        raise InputError(f"{arguments.manifest}: {len(failed)} scan(s) failed; mend them and start again, what is done "
+                         f"is kept\n  {lines}")
+    print(f"written: {arguments.out}/manifest.csv")
+
+
 def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     commands.add_parser("sources", help="list the data sources: access, licence").set_defaults(run=_sources)
 
@@ -153,6 +173,14 @@ def _add_data_commands(commands: argparse._SubParsersAction) -> None:
     manifest.add_argument("--masks", help="folder with one brain mask a subject (ixi-t1, ixi-t2)")
     manifest.add_argument("--add", action="store_true", help="keep the other data sets that the CSV holds")
     manifest.set_defaults(run=_manifest)
+
+    preprocess = commands.add_parser("preprocess", help="register, correct and frame the raw scans of a manifest")
+    preprocess.add_argument("--manifest", required=True, help="CSV of raw scans, with an optional column t1")
+    preprocess.add_argument("--out", required=True, help="folder for NIfTIs, manifest.csv and qc.html")
+    preprocess.add_argument("--steps", help="resample,strip,register,crop,bias,scale,smooth,frame, or some of them")
+    preprocess.add_argument("--template", help="skull-stripped brain, such as SRI24; MNI152 T1 when left out")
+    preprocess.add_argument("--jobs", type=int, default=1, help="scans side by side")
+    preprocess.set_defaults(run=_preprocess)
 
 
 def _parser() -> argparse.ArgumentParser:

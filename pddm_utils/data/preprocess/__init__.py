@@ -1,0 +1,1 @@
+"""From raw scans to registered, bias-corrected, framed NIfTIs that a manifest lists."""
