@@ -152,7 +152,10 @@ def _scale(subject: Subject, plan: Plan) -> tuple[dict, dict]:
 
 
 def _smooth(subject: Subject, plan: Plan) -> tuple[dict, dict]:
+    values = sitk.GetArrayViewFromImage(subject.image)
     smooth = sitk.CurvatureFlow(subject.image, plan.smoothing_step, plan.smoothing_iterations)
+    # Its explicit steps overshoot a little at sharp edges.
+    smooth = sitk.Clamp(smooth, lowerBound=float(values.min()), upperBound=float(values.max()))
     subject.image = images.masked(smooth, subject.brain)
     return {"time_step": plan.smoothing_step, "iterations": plan.smoothing_iterations}, {}
 
