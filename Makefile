@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark bench lint clean
+.PHONY: help env book test test-full benchmark ablations bench lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ benchmark: PROFILE ?= laptop
 benchmark: WEIGHTS ?= train
 benchmark: env  ## train and compare all methods (PROFILE=smoke, demo, laptop or real; WEIGHTS=train or shipped)
 	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights $(WEIGHTS)
+
+ablations: env  ## one part of the method changed at a time, shipped models, about an hour; what is there is kept
+	OMP_NUM_THREADS=1 $(PY) -m pddm_utils ablations
 
 bench: env  ## the speed and memory figures, from one run
 	$(PY) tests/bench.py

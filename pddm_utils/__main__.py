@@ -48,6 +48,19 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     print(f"written: {results}/scores.csv, selection.csv, run.json")
 
 
+def _ablations(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.ablations.run import NAMES, Ablations, run_ablations
+
+    run = Ablations(Path(arguments.results), Path(arguments.runs), Path(arguments.benchmark), arguments.subjects,
+                    arguments.slice_step)
+    names = arguments.questions or NAMES
+    written = run_ablations(run, names)
+    for path in written:
+        print(f"written: {path}")
+    if len(written) < len(names):
+        print(f"{len(names) - len(written)} of {len(names)} tables are there already; delete one to have it made again")
+
+
 def _publish(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.publish import publish
 
@@ -148,6 +161,15 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
     benchmark.add_argument("--results", help="folder for the tables; results/PROFILE[-shipped] when left out")
     benchmark.set_defaults(run=_benchmark)
+
+    ablations = commands.add_parser("ablations", help="change one part of the method at a time, with shipped models")
+    ablations.add_argument("--questions", nargs="+", metavar="NAME", help="all of them when left out")
+    ablations.add_argument("--subjects", type=int, default=20, help="simulated test subjects of each kind of lesion")
+    ablations.add_argument("--slice-step", type=int, default=2, help="every n-th slice is used")
+    ablations.add_argument("--results", default="results/ablations", help="folder for the tables")
+    ablations.add_argument("--benchmark", default="results/laptop", help="results of a finished benchmark")
+    ablations.add_argument("--runs", default="runs", help="folder for prepared scans and partial results")
+    ablations.set_defaults(run=_ablations)
 
     publish = commands.add_parser("publish", parents=[shared], help="make shipped models of a finished benchmark")
     publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +18,14 @@ from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans
 from pddm_utils.benchmark.models import load_method, train_method, weights_of
+from pddm_utils.benchmark.provenance import code_digest, environment, weights_digest, write_csv
 from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
 from pddm_utils.data.cohort import cohort_rows, missing_test_sets
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.files import whole_file, write_text
+from pddm_utils.files import write_text
 from pddm_utils.settings import Settings
 from pddm_utils.training import read_training
 from pddm_utils.weights import model_name, stored_parameters, weights_folder
-
-_REPORTED_PACKAGES = ("torch", "diffusers", "accelerate", "numpy", "scipy", "scikit-learn", "nibabel", "nilearn")
-_FLOATS = "%.6g"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,31 +150,19 @@ def _part(
     """A partial table from disk, or computed and put there in one step."""
     torch.set_num_threads(benchmark.settings.threads)
     name, seed = unit[1], unit[2]
-    weights = "" if name not in TRAINED_METHODS else _weights_digest(benchmark, name, seed)
-    content = [unit, [dataclasses.astuple(row) for row in rows], weights, _code_digest(),
+    weights = ""
+    if name in TRAINED_METHODS:
+        weights = weights_digest(weights_of(benchmark.settings, name, seed, benchmark.runs, benchmark.shipped))
+    content = [unit, [dataclasses.astuple(row) for row in rows], weights,
+               code_digest(Path(__file__).with_name("evaluate.py")),
                benchmark.settings.selection_slice_step,
                *(getattr(benchmark.settings, setting) for setting in METHODS[name].scored_by)]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     path = benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}.csv"
     if not path.is_file():
         table = compute()
-        _write_csv(table, path)
+        write_csv(table, path)
     return pd.read_csv(path)
-
-
-def _weights_digest(benchmark: Benchmark, name: str, seed: int) -> str:
-    folder = weights_of(benchmark.settings, name, seed, benchmark.runs, benchmark.shipped)
-    # `model_index.json` is no part of it: publishing sets the noise level there, and scores name theirs.
-    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.rglob(pattern))]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-
-
-def _code_digest() -> str:
-    """Of the code that scores depend on, so that a change of it is not hidden behind old parts."""
-    package = Path(__file__).parents[1]
-    files = [p for room in ("data", "diffusion", "evaluation", "methods") for p in (package / room).rglob("*.py")]
-    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(files) + [Path(__file__).with_name("evaluate.py")])
-                          ).hexdigest()
 
 
 def _in_parallel(benchmark: Benchmark, what: str, calls: list[tuple[Callable, tuple]]) -> list:
@@ -210,14 +192,9 @@ def _label_noise_levels(scores: pd.DataFrame, chosen: dict[str, int], settings: 
 
 
 def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, seconds: float) -> None:
-    _write_csv(scores, benchmark.results / "scores.csv")
-    _write_csv(selection, benchmark.results / "selection.csv")
+    write_csv(scores, benchmark.results / "scores.csv")
+    write_csv(selection, benchmark.results / "selection.csv")
     write_text(benchmark.results / "run.json", json.dumps(_provenance(benchmark, seconds), indent=1) + "\n")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as partial:
-        table.to_csv(partial, index=False, float_format=_FLOATS)
 
 
 def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
@@ -231,21 +208,8 @@ def _provenance(benchmark: Benchmark, seconds: float) -> dict[str, Any]:
                                             "seconds": round(record["seconds"], 1),
                                             "cpu_seconds": round(record["cpu_seconds"], 1),
                                             "validation_loss": record["history"][-1]["validation_loss"]}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False,
-                            cwd=Path(__file__).parent).stdout.strip()
     return {
         "settings": settings.to_dict(), "weights": "shipped" if benchmark.shipped else "trained",
-        "git_commit": commit, "python": platform.python_version(),
-        "packages": {name: version(name) for name in _REPORTED_PACKAGES}, "hardware": _hardware(),
-        "jobs": benchmark.jobs, "left_out": missing_test_sets(settings), "models": models,
+        **environment(), "jobs": benchmark.jobs, "left_out": missing_test_sets(settings), "models": models,
         "seconds_of_this_call": round(seconds, 1),
     }
-
-
-def _hardware() -> dict[str, Any]:
-    """Processor, cores and GPU in words that name no machine."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return {"cpu": model or platform.processor(), "cores": os.cpu_count(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}

@@ -90,6 +90,8 @@ def insert_lesion(
     contrast: str,
     kind: str,
     rng: np.random.Generator,
+    tumour: TumourRanges = TUMOUR,
+    levels: ContrastLevels | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Insert a tumour or multiple sclerosis lesions into a healthy scan, before percentile scaling.
 
@@ -105,6 +107,8 @@ def insert_lesion(
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
         kind: `"tumour"` or `"ms"`.
         rng: source of everything drawn; the same state gives the same lesion.
+        tumour: ranges of a tumour; with `radius=(15, 15)` it has 15 mm.
+        levels: ranges of a lesion's intensity; those of the contrast when left out.
 
     Returns:
         The float32 image with the lesion, and its bool mask (never empty, inside the brain).
@@ -119,16 +123,16 @@ def insert_lesion(
     shapes = {a.shape for a in (image, brain_mask, tissues.csf, tissues.grey, tissues.white)}
     if len(shapes) > 1:
         raise ValueError(f"image, brain mask and tissues differ in shape: {sorted(shapes)}")
-    levels = tissue_levels(image, tissues)
+    means, levels = tissue_levels(image, tissues), levels or LEVELS[contrast]
     if kind == "tumour":
-        centre, radius = _place_tumour(brain_mask, tissues, rng)
-        shift = _mass_effect(brain_mask, centre, radius, rng)
+        centre, radius = _place_tumour(brain_mask, tissues, tumour, rng)
+        shift = _mass_effect(brain_mask, centre, radius, tumour, rng)
         noise = _noise_level(image, brain_mask, tissues)
         image, tissues = _displace(image, brain_mask, tissues, shift, noise, rng)
-        layers, mask = _tumour_layers(brain_mask, tissues, contrast, centre, radius, rng)
+        layers, mask = _tumour_layers(brain_mask, tissues, levels, centre, radius, tumour, rng)
     else:
-        layers, mask = _ms_layers(brain_mask, tissues, contrast, rng)
-    return _paint(image, brain_mask, tissues, levels, layers, contrast, rng), mask
+        layers, mask = _ms_layers(brain_mask, tissues, levels, rng)
+    return _paint(image, brain_mask, tissues, means, layers, levels.base, rng), mask
 
 
 # --- Intensities ---
@@ -144,16 +148,16 @@ def _paint(
     image: np.ndarray,
     brain_mask: np.ndarray,
     tissues: Tissues,
-    levels: dict[str, float],
+    means: dict[str, float],
     layers: list[_Layer],
-    contrast: str,
+    base_tissue: str,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Replace the tissue's expected intensity by the lesion's; noise and bias field of the scan stay."""
-    expected = sum(levels[name] * getattr(tissues, name) for name in ("csf", "grey", "white"))
+    expected = sum(means[name] * getattr(tissues, name) for name in ("csf", "grey", "white"))
     bias = bias_field(image, expected, brain_mask)
-    base = levels[LEVELS[contrast].base]
-    unit = levels["csf"] - base
+    base = means[base_tissue]
+    unit = means["csf"] - base
     texture = LESION_TEXTURE * (smooth_field(image.shape, 2, rng) + smooth_field(image.shape, 5, rng))
     signal = expected
     for layer in layers:
@@ -178,10 +182,10 @@ def _offset(shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:
 
 # --- Tumour ---
 def _place_tumour(
-    brain_mask: np.ndarray, tissues: Tissues, rng: np.random.Generator
+    brain_mask: np.ndarray, tissues: Tissues, tumour: TumourRanges, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Draw a radius (voxels) and a centre in or near white matter, deep enough to lie mostly in the brain."""
-    radius = rng.uniform(*TUMOUR.radius) / VOXEL_SIZE_MM
+    radius = rng.uniform(*tumour.radius) / VOXEL_SIZE_MM
     depth = _depth(brain_mask)
     white = ndimage.gaussian_filter(tissues.white, 1.5)
     possible = np.argwhere((depth > 0.65 * radius) & (white > 0.45))
@@ -196,10 +200,10 @@ def _relative_distance(shape: tuple[int, ...], centre: np.ndarray, matrix: np.nd
 
 
 def _mass_effect(
-    brain_mask: np.ndarray, centre: np.ndarray, radius: float, rng: np.random.Generator
+    brain_mask: np.ndarray, centre: np.ndarray, radius: float, tumour: TumourRanges, rng: np.random.Generator
 ) -> np.ndarray:
     """Outward displacement `(3, D, H, W)` in voxels; fades with distance and towards the brain's surface."""
-    largest = rng.uniform(*TUMOUR.shift_fraction) * radius
+    largest = rng.uniform(*tumour.shift_fraction) * radius
     offset = _offset(brain_mask.shape, centre)
     distance = np.sqrt((offset**2).sum(axis=0))
     peak = 0.6 * radius
@@ -240,16 +244,17 @@ def _displace(
 def _tumour_layers(
     brain_mask: np.ndarray,
     tissues: Tissues,
-    contrast: str,
+    levels: ContrastLevels,
     centre: np.ndarray,
     radius: float,
+    tumour: TumourRanges,
     rng: np.random.Generator,
 ) -> tuple[list[_Layer], np.ndarray]:
-    shape, edge = brain_mask.shape, TUMOUR.edge / VOXEL_SIZE_MM
-    axes = rng.uniform(*TUMOUR.elongation, 3)
+    shape, edge = brain_mask.shape, tumour.edge / VOXEL_SIZE_MM
+    axes = rng.uniform(*tumour.elongation, 3)
     axes = axes / np.cbrt(axes.prod())
     rotation = Rotation.from_rotvec(rng.uniform(-1, 1, 3) * np.pi).as_matrix()
-    outline = TUMOUR.irregularity * (
+    outline = tumour.irregularity * (
         smooth_field(shape, 0.6 * radius, rng) + 0.5 * smooth_field(shape, 3, rng)
     )
     distance = _relative_distance(shape, centre, rotation / (radius * axes[:, None])) * np.exp(outline)
@@ -257,10 +262,10 @@ def _tumour_layers(
     def inside(relative: np.ndarray, limit: float) -> np.ndarray:
         return np.clip((limit - relative) * radius / edge + 0.5, 0, 1)
 
-    core_limit = rng.uniform(*TUMOUR.core_fraction)
+    core_limit = rng.uniform(*tumour.core_fraction)
     core = inside(distance, core_limit)
-    necrosis = inside(distance, core_limit * rng.uniform(*TUMOUR.necrosis_fraction))
-    necrosis *= rng.random() < TUMOUR.necrosis_share
+    necrosis = inside(distance, core_limit * rng.uniform(*tumour.necrosis_fraction))
+    necrosis *= rng.random() < tumour.necrosis_share
     # Oedema spreads along white matter, reaches less far into grey matter, and stays out of the CSF.
     white, csf = (ndimage.gaussian_filter(p, 0.7) for p in (tissues.white, tissues.csf))
     spread = distance * (1.5 - 0.5 * white)
@@ -274,7 +279,6 @@ def _tumour_layers(
     labels, _ = ndimage.label((whole > 0.5) & brain_mask)
     mask = labels == np.bincount(labels.ravel())[1:].argmax() + 1  # never empty: the core
     near = ndimage.binary_dilation(mask, iterations=2) & brain_mask
-    levels = LEVELS[contrast]
     parts = ((oedema, levels.oedema), (core, levels.core), (necrosis, levels.necrosis))
     return [_Layer(alpha * near, rng.uniform(*limits)) for alpha, limits in parts], mask
 
@@ -295,7 +299,7 @@ def _ventricle_distance(brain_mask: np.ndarray, tissues: Tissues) -> np.ndarray:
 
 
 def _ms_layers(
-    brain_mask: np.ndarray, tissues: Tissues, contrast: str, rng: np.random.Generator
+    brain_mask: np.ndarray, tissues: Tissues, levels: ContrastLevels, rng: np.random.Generator
 ) -> tuple[list[_Layer], np.ndarray]:
     inner = ndimage.binary_erosion(brain_mask, iterations=2)
     candidates = np.argwhere((tissues.white > 0.7) & inner)
@@ -317,7 +321,7 @@ def _ms_layers(
         radius = (MS.radius[0] + (MS.radius[1] - MS.radius[0]) * rng.beta(1.5, 2.5)) / VOXEL_SIZE_MM
         lesion = _ellipsoid(brain_mask.shape, centre, radius, outward[(slice(None), *centre)], rng)
         lesion *= np.clip(2 * white - 0.5, 0, 1) * brain_mask
-        lesion_level = rng.uniform(*LEVELS[contrast].ms)
+        lesion_level = rng.uniform(*levels.ms)
         apart = all(np.linalg.norm(centre - c) > 1.4 * (radius + r) + 1 for c, r in placed)
         if not apart or lesion[tuple(centre)] <= 0.5:
             continue
