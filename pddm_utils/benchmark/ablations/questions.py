@@ -230,8 +230,8 @@ def post_processing(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
 def lesion_size_and_contrast(models: Models, scans: Iterable[SetTumour]) -> pd.DataFrame:
     """From which size and which contrast on is a tumour found?
 
-    Columns `radius_mm`, `contrast`, `lesion_voxels`, `auprc`, `dice`, `precision`, `recall`, `false_components`, `detected`
-    (at least a tenth of the tumour is in the mask). The intensity threshold is the floor.
+    Columns `radius_mm`, `contrast`, `lesion_voxels`, `auprc`, `dice`, `precision`, `recall`, `false_components` and
+    `detected` (at least a tenth of the tumour is in the mask). The intensity threshold is the floor.
     """
     records = []
     for radius, contrast, scan in scans:

@@ -1,0 +1,336 @@
+"""Ablations: what is changed changes, what is not stays, and finished tables are not made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pddm_utils.__main__ import main
+from pddm_utils.benchmark.ablations.questions import (
+    box_placement,
+    box_size_and_stride,
+    healthy_thresholds,
+    lesion_size_and_contrast,
+    noise_kind,
+    noise_level,
+    post_processing,
+    processed_map,
+    reverse_steps,
+    visible_context,
+)
+from pddm_utils.benchmark.ablations.reconstruct import (
+    Boxes,
+    Model,
+    Models,
+    grid_boxes,
+    join_boxes,
+    predict_boxes,
+    scattered_boxes,
+    uncovered_share,
+)
+from pddm_utils.benchmark.ablations.run import NAMES, Ablations, run_ablations
+from pddm_utils.benchmark.ablations.tables import (
+    against_reference,
+    mean_table,
+    read_ablation,
+    threshold_rules,
+    training_budget,
+)
+from pddm_utils.benchmark.ablations.tumours import SetTumour, set_tumours
+from pddm_utils.benchmark.tables import read_results
+from pddm_utils.catalogue import METHOD_COLOURS
+from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.scan import Scan
+from pddm_utils.diffusion.network import make_network
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
+from pddm_utils.errors import InputError
+from pddm_utils.evaluation.metrics import average_precision
+from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
+from pddm_utils.evaluation.thresholds import healthy_quantile
+from pddm_utils.methods.diffusion import subject_seed
+from pddm_utils.show.ablations import draw_curves, draw_variants
+
+SIZE = 32
+ROOT = Path(__file__).parents[1]
+
+
+def model(name: str, box: int, timestep: int) -> Model:
+    torch.manual_seed(len(name))
+    network = make_network("smoke", SIZE).eval()
+    pipeline = PatchedReconstructionPipeline(network, make_scheduler(), box, box, "gaussian", timestep)
+    return Model(name, pipeline, timestep)
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(model("ddpm", SIZE, 700), model("pddpm", 16, 800))
+
+
+@pytest.fixture
+def scan() -> Scan:
+    """Three slices of random tissue, brain but for a rim, a bright lesion in all of them."""
+    image = np.random.default_rng(0).uniform(0.2, 0.6, (3, SIZE, SIZE)).astype(np.float32)
+    brain, lesion = (np.zeros(image.shape, dtype=bool) for _ in range(2))
+    brain[:, 2:-2, 2:-2] = lesion[:, 12:20, 10:18] = True
+    image[lesion] += 0.3
+    return Scan("s1", "simulated-t2-tumour", "T2", image * brain, brain, lesion, np.eye(4))
+
+
+def rebuilt(model: Model, scan: Scan, boxes: Boxes, **changes) -> np.ndarray:
+    return join_boxes(predict_boxes(model, scan, boxes, **changes), scan)
+
+
+def test_defaults_give_what_the_pipeline_gives(models: Models, scan: Scan) -> None:
+    for one in models:
+        expected = one.pipeline.reconstruct_volume(scan.image, scan.brain_mask, one.timestep, subject_seed(scan))
+        found = rebuilt(one, scan, grid_boxes(scan, one.pipeline.config.box_size))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_patched_weights_on_one_box_are_a_whole_image_model(models: Models, scan: Scan) -> None:
+    pipeline = models.pddpm.pipeline
+    whole = PatchedReconstructionPipeline(pipeline.unet, pipeline.scheduler, SIZE, SIZE, "gaussian", 800)
+    expected = whole.reconstruct_volume(scan.image, scan.brain_mask, seed=subject_seed(scan))
+    np.testing.assert_allclose(rebuilt(models.pddpm, scan, grid_boxes(scan, SIZE)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "simplex"])
+def test_shared_noise_is_shared(models: Models, scan: Scan, noise: str) -> None:
+    same = dataclasses.replace(scan, image=np.repeat(scan.image[:1], 3, axis=0))
+    boxes = grid_boxes(same, SIZE)
+    shared = rebuilt(models.ddpm, same, boxes, noise=noise, shared=True)
+    np.testing.assert_allclose(shared[1:], shared[:-1], atol=1e-6)
+    own = rebuilt(models.ddpm, same, boxes, noise=noise)
+    assert np.abs(own[1] - own[0]).mean() > 1e-4
+    assert not np.allclose(rebuilt(models.ddpm, same, boxes, noise=noise, draw=1), own)
+
+
+def test_overlaps_are_averaged_or_pasted(models: Models, scan: Scan) -> None:
+    rows = torch.tensor([[0, 0, 16, 16], [8, 8, 16, 16]])
+    prediction = predict_boxes(models.pddpm, scan, Boxes(rows, torch.tensor([1, 1])))
+    first, second = ((prediction.outputs[:, 0].numpy() + 1) / 2)
+    mean, last = (join_boxes(prediction, scan, overlap) for overlap in ("mean", "last"))
+    np.testing.assert_allclose(mean[1, 8:16, 8:16], (first + second)[8:16, 8:16] / 2, atol=1e-6)
+    np.testing.assert_allclose(last[1, 8:24, 8:24], second[8:24, 8:24], atol=1e-6)
+    np.testing.assert_allclose(last[1, :8, :16], first[:8, :16], atol=1e-6)
+    for volume in (mean, last):  # where no box is, the scan
+        np.testing.assert_allclose(volume[[0, 2]], scan.image[[0, 2]], atol=1e-6)
+        np.testing.assert_allclose(volume[1, 24:], scan.image[1, 24:], atol=1e-6)
+
+
+@torch.no_grad()
+def test_steps_back_keep_the_context_clean(models: Models, scan: Scan) -> None:
+    boxes = Boxes(torch.tensor([[4, 4, 16, 16]]), torch.tensor([0]))
+    pipeline, clean = models.pddpm.pipeline, torch.from_numpy(scan.image[:1])[None] * 2 - 1
+    abar = pipeline.scheduler.alphas_cumprod
+    noise = torch.randn(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(subject_seed(scan)))
+    seen, inside = clean.clone(), (..., slice(4, 20), slice(4, 20))
+    state = abar[799].sqrt() * clean + (1 - abar[799]).sqrt() * noise
+    for now, after in ((799, abar[399]), (399, torch.tensor(1.0))):
+        seen[inside] = state[inside]
+        x0 = pipeline.unet(seen, now).sample.clamp(-1, 1)
+        state = after.sqrt() * x0 + (1 - after).sqrt() * (state - abar[now].sqrt() * x0) / (1 - abar[now]).sqrt()
+    prediction = predict_boxes(models.pddpm, scan, boxes, timestep=799, steps=2)
+    torch.testing.assert_close(prediction.outputs[inside], state[inside], atol=1e-4, rtol=0)
+    assert prediction.passes == 2
+
+
+def test_ensemble_is_the_mean_of_the_residuals(models: Models, scan: Scan) -> None:
+    table = noise_level(models, [scan], levels=(300, 600), ensemble=(300, 600)).set_index(["method", "levels"])
+    for one in models:
+        boxes = grid_boxes(scan, one.pipeline.config.box_size)
+        residuals = [np.abs(scan.image - rebuilt(one, scan, boxes, timestep=level)) for level in (300, 600)]
+        mean = anomaly_map(np.mean(residuals, axis=0), np.zeros_like(scan.image), scan.brain_mask)
+        row = table.loc[one.name, "300+600"]
+        assert row.auprc == pytest.approx(average_precision(mean, scan.lesion_mask))
+        assert row.passes == table.loc[one.name, ["300", "600"], :].passes.sum() and row.timestep == -1
+    alone = noise_level(models, [scan], levels=(300,), ensemble=(300,))
+    assert alone.groupby("method").auprc.nunique().eq(1).all()
+
+
+def test_scattered_boxes_and_what_they_leave_out(scan: Scan) -> None:
+    boxes = scattered_boxes(scan, 16, 2)
+    assert boxes.slice_index.tolist() == [0, 0, 1, 1, 2, 2]
+    covered = np.zeros(scan.image.shape, dtype=bool)
+    for (top, left, height, width), index in zip(boxes.rows.tolist(), boxes.slice_index.tolist(), strict=True):
+        assert (height, width) == (16, 16) and 0 <= top <= 16 and 0 <= left <= 16
+        covered[index, top : top + 16, left : left + 16] = True
+    assert uncovered_share(boxes, scan) == pytest.approx((~covered)[scan.brain_mask].mean())
+    assert uncovered_share(grid_boxes(scan, 16), scan) == 0
+
+
+def test_tables_name_every_variant_once(models: Models, scan: Scan) -> None:
+    boxes = box_size_and_stride(models, [scan], [(8, 8), (16, 16), (16, 8)])
+    assert list(zip(boxes.box_size, boxes.stride, boxes.overlap, boxes.passes, strict=True)) == [
+        (8, 8, "mean", 48), (16, 16, "mean", 12), (16, 8, "mean", 27), (16, 8, "last", 27)]
+    placed = box_placement(models, [scan])
+    assert list(zip(placed.placement, placed.boxes, strict=True)) == [
+        ("grid", 4), ("random", 4), ("grid", 9), ("random", 9)]
+    assert placed[placed.placement == "grid"].uncovered.eq(0).all() and placed.uncovered.max() > 0
+    kinds = noise_kind(models, [scan])
+    assert not kinds.duplicated(["method", "noise", "fields"]).any() and len(kinds) == 8
+    steps = reverse_steps(models, [scan]).set_index(["method", "steps"]).passes
+    assert steps["pddpm", 10] == 10 * steps["pddpm", 1] == 120
+    reference = boxes.set_index("stride").loc[16].auprc
+    assert placed.auprc[0] == kinds[kinds.method == "pddpm"].auprc.iloc[0] == pytest.approx(reference)
+
+
+def test_visible_context_at_equal_compute(models: Models, scan: Scan) -> None:
+    table = visible_context(models, [scan])
+    once = table[table.draws == 1]
+    assert not once.duplicated(["method", "noised", "timestep"]).any() and len(once) == 8
+    assert set(once.timestep) == {700, 800}
+    several = table[table.draws > 1].set_index("average")
+    patched = once[(once.method == "pddpm") & (once.noised == "box")]
+    assert (several.method == "ddpm").all() and set(several.passes) == set(patched.passes)
+    boxes = grid_boxes(scan, SIZE)
+    mean = np.mean([rebuilt(models.ddpm, scan, boxes, draw=draw) for draw in range(4)], axis=0)
+    expected = average_precision(anomaly_map(scan.image, mean, scan.brain_mask), scan.lesion_mask)
+    assert several.auprc["reconstructions"] == pytest.approx(expected)
+    assert several.auprc["residuals"] != several.auprc["reconstructions"]
+
+
+def test_post_processing_switches(models: Models, scan: Scan) -> None:
+    volume = rebuilt(models.ddpm, scan, grid_boxes(scan, SIZE))
+    np.testing.assert_array_equal(processed_map(scan, volume), anomaly_map(scan.image, volume, scan.brain_mask))
+    raw = processed_map(scan, volume, erosion=False, median=False)
+    np.testing.assert_array_equal(raw, np.abs(scan.image - volume) * scan.brain_mask)
+    healthy = dataclasses.replace(scan, subject="s2", lesion_mask=np.zeros_like(scan.lesion_mask))
+    table = healthy_thresholds(models, [healthy])
+    thresholds = {(row.method, row.erosion, row.median): row.threshold for row in table.itertuples()}
+    assert len(thresholds) == 12
+    again = rebuilt(models.ddpm, healthy, grid_boxes(healthy, SIZE))
+    values = processed_map(healthy, again)[erode_in_plane(healthy.brain_mask)]
+    assert thresholds["ddpm", True, True] == healthy_quantile([values], 0.99)
+    scored = post_processing(dataclasses.replace(models, thresholds=thresholds), [scan])
+    assert len(scored) == 16
+    assert scored.groupby(["method", "erosion", "median"]).auprc.nunique().eq(1).all()
+    fewer = scored.pivot_table(index=["method", "erosion", "median"], columns="components", values="false_components")
+    assert (fewer[True] <= fewer[False]).all()
+
+
+def test_tumours_have_the_size_and_contrast_that_were_set(models: Models) -> None:
+    row = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
+    small, large, bright = set_tumours(row, [(8.0, 0.4), (16.0, 0.4), (16.0, 0.9)])
+    for tumour in (small, large):
+        sphere = 4 / 3 * np.pi * (tumour.radius_mm / 2) ** 3
+        assert tumour.scan.lesion_mask.sum() == pytest.approx(sphere, rel=0.35)
+    np.testing.assert_array_equal(bright.scan.lesion_mask, large.scan.lesion_mask)
+    means = [tumour.scan.image[tumour.scan.lesion_mask].mean() for tumour in (large, bright)]
+    assert means[1] > means[0] + 0.1
+    thresholds = {(name, True, True): 0.5 for name in ("intensity", "ddpm", "pddpm")}
+    crops = [SetTumour(8.0, 0.4, dataclasses.replace(small.scan, **{
+        name: np.ascontiguousarray(getattr(small.scan, name)[30:32, 32:64, 32:64])
+        for name in ("image", "brain_mask")}, lesion_mask=np.ones((2, 32, 32), dtype=bool)))]
+    table = lesion_size_and_contrast(dataclasses.replace(models, thresholds=thresholds), crops)
+    assert list(table.method) == ["intensity", "ddpm", "pddpm"] and table.detected.between(0, 1).all()
+
+
+def made_up() -> pd.DataFrame:
+    return pd.DataFrame([
+        {"dataset": "d", "method": "pddpm", "subject": f"s{n}", "noise": noise, "strength": strength,
+         "auprc": 0.1 * n + gain} for n in range(6) for noise, strength, gain in (("a", 1, 0.0), ("b", 2, 0.05))])
+
+
+def test_means_and_differences_are_over_subjects() -> None:
+    means = mean_table(made_up(), ["method", "noise"]).set_index("noise")
+    assert means.loc["b", "mean"] == pytest.approx(0.3) and means.loc["b", "subjects"] == 6
+    assert means.loc["b", "low"] < 0.3 < means.loc["b", "high"]
+    difference = against_reference(made_up(), "noise", "a").iloc[0]
+    assert difference["mean"] == pytest.approx(0.05) == difference.low and difference.p_value == pytest.approx(2 / 2**6)
+    with pytest.raises(InputError, match="several rows"):
+        mean_table(made_up(), ["method"])
+    with pytest.raises(InputError, match="no noise 'c'"):
+        against_reference(made_up(), "noise", "c")
+
+
+def test_figures_draw_the_means() -> None:
+    _, (left, right) = plt.subplots(1, 2)
+    means = draw_curves(left, made_up(), "strength")
+    line = left.lines[0]
+    assert line.get_color() == METHOD_COLOURS["pddpm"] and left.get_ylim()[0] == 0
+    np.testing.assert_allclose(line.get_data(), [[1, 2], [0.25, 0.3]])
+    drawn = draw_variants(right, made_up(), ["noise"])
+    assert [text.get_text() for text in right.get_yticklabels()] == ["pDDPM, patched: a", "pDDPM, patched: b"]
+    diamonds = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "D"]
+    np.testing.assert_allclose(diamonds, drawn["mean"])
+    np.testing.assert_allclose(means["mean"], drawn["mean"])
+    plt.close("all")
+
+
+def test_what_the_benchmark_tells_without_a_new_run() -> None:
+    scores, run = read_results(ROOT / "results" / "laptop")
+    rules = threshold_rules(scores)
+    oracle = rules[rules.rule == "oracle"]
+    assert (oracle.of_oracle == 1).all() and not oracle.duplicated(["dataset", "method"]).any()
+    budget = training_budget(scores, run)
+    assert not budget.duplicated(["dataset", "method", "seed"]).any() and set(budget.method) == {"ddpm", "pddpm"}
+    row = budget[(budget.dataset == "simulated-t2-tumour") & (budget.method == "pddpm") & (budget.seed == 0)].iloc[0]
+    used = scores[(scores.dataset == row.dataset) & (scores.method == "pddpm") & (scores.seed == 0)
+                  & (scores.noise_level == "validation")]
+    assert row["mean"] == pytest.approx(used.groupby("subject").auprc.first().mean())
+    assert row.cpu_minutes * 60 == pytest.approx(run["models"]["pddpm-seed0"]["cpu_seconds"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Ablations:
+    folder = tmp_path_factory.mktemp("ablations")
+    made = Ablations(folder / "results", folder / "runs", ROOT / "results" / "laptop", subjects=3, slice_step=60)
+    assert [path.name for path in run_ablations(made, ["noise_kind", "threshold_rules"])] == [
+        "noise_kind.csv", "threshold_rules.csv"]
+    return made
+
+
+def test_what_is_there_is_not_made_again(finished: Ablations) -> None:
+    assert run_ablations(finished, ["noise_kind", "threshold_rules"]) == []
+    table, made = read_ablation(finished.results, "noise_kind")
+    assert table.subject.nunique() == 2 == made["settings"]["subjects"]  # half of three, rounded up
+    assert made["git_commit"] is not None and made["packages"]["torch"] and made["hardware"]["cores"]
+
+
+def test_killed_between_parts_it_goes_on(finished: Ablations) -> None:
+    table = finished.results / "noise_kind.csv"
+    before = table.read_text().splitlines()
+    table.unlink()
+    lost, kept = sorted((finished.runs / "parts").glob("ablation-noise_kind-*"))
+    lost.unlink()
+    stamp = kept.stat().st_mtime_ns
+    assert run_ablations(finished, ["noise_kind"]) == [table]
+    assert kept.stat().st_mtime_ns == stamp and lost.is_file()
+    after = table.read_text().splitlines()
+    assert [line.rsplit(",", 1)[0] for line in after] == [line.rsplit(",", 1)[0] for line in before]  # but for seconds
+
+
+def test_other_settings_make_another_table(finished: Ablations) -> None:
+    fewer = dataclasses.replace(finished, subjects=1)
+    assert run_ablations(fewer, ["noise_kind"]) == [finished.results / "noise_kind.csv"]
+    assert read_ablation(finished.results, "noise_kind")[0].subject.nunique() == 1
+
+
+def test_bad_requests_end_with_one_line(capsys, tmp_path: Path) -> None:
+    words = ["ablations", "--results", str(tmp_path / "out"), "--runs", str(tmp_path / "runs")]
+    for extra, message in [
+        (["--questions", "boxes"], "choose among visible_context"),
+        (["--subjects", "0"], "subjects=0; it must be at least 1"),
+        (["--benchmark", str(tmp_path), "--questions", "threshold_rules"], "python -m pddm_utils benchmark"),
+    ]:
+        assert main([*words, *extra]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(InputError, match="python -m pddm_utils ablations"):
+        read_ablation(tmp_path, "noise_kind")
+
+
+def test_committed_tables_carry_their_provenance() -> None:
+    results = ROOT / "results" / "ablations"
+    for name in NAMES:
+        table, made = read_ablation(results, name)
+        assert len(table) and made["git_commit"] and '"/' not in json.dumps(made)
