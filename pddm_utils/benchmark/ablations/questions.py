@@ -231,7 +231,8 @@ def lesion_size_and_contrast(models: Models, scans: Iterable[SetTumour]) -> pd.D
     """From which size and which contrast on is a tumour found?
 
     Columns `radius_mm`, `contrast`, `lesion_voxels`, `auprc`, `dice`, `precision`, `recall`, `false_components` and
-    `detected` (at least a tenth of the tumour is in the mask). The intensity threshold is the floor.
+    `detected` (at least a tenth of the tumour is in the mask); NaN where the tumour lies in none of the slices. The
+    intensity threshold is the floor.
     """
     records = []
     for radius, contrast, scan in scans:
@@ -242,7 +243,7 @@ def lesion_size_and_contrast(models: Models, scans: Iterable[SetTumour]) -> pd.D
                 "dataset": scan.dataset, "subject": scan.subject, "method": name, "radius_mm": radius,
                 "contrast": contrast, "lesion_voxels": int(np.count_nonzero(scan.lesion_mask)),
                 "auprc": average_precision(values, scan.lesion_mask), **{name: scores[name] for name in _MASK_SCORES},
-                "detected": scores["lesions_detected"] / scores["lesions"]})
+                "detected": scores["lesions_detected"] / scores["lesions"] if scores["lesions"] else np.nan})
     return pd.DataFrame(records)
 
 
