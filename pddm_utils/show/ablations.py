@@ -47,7 +47,7 @@ def draw_curves(
             axes.fill_between(rows[x], rows.low.astype(float), rows.high.astype(float), color=method_colour(name),
                               alpha=0.13, lw=0)
     axes.set(xlabel=x.replace("_", " "), ylabel=metric.replace("_", " "))
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
     return means
