@@ -15,7 +15,7 @@ from pddm_utils.data.scan import CONTRASTS, VOXEL_SIZE_MM
 from pddm_utils.data.simulate import smooth_field
 from pddm_utils.data.tissues import Tissues, bias_field, estimate_tissues, tissue_levels
 
-__all__ = ["estimate_tissues", "insert_lesion"]
+__all__ = ["ContrastLevels", "TumourRanges", "estimate_tissues", "insert_lesion"]
 
 
 # --- Every range of the lesion models. Fixed before any model was scored; do not change them afterwards. ---
