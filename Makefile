@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark ablations bench lint clean
+.PHONY: help env book test test-full benchmark ablations bench bench-scale lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ ablations: env  ## one part of the method changed at a time, shipped models, abo
 
 bench: env  ## the speed and memory figures, from one run
 	$(PY) tests/bench.py
+
+bench-scale: env  ## peak memory with 10, 100 and 1,000 simulated subjects
+	$(PY) tests/bench_scale.py
 
 lint: env  ## ruff
 	$(PY) -m ruff check .

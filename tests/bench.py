@@ -179,16 +179,17 @@ def bench_jobs(steps: int = 4) -> tuple[str, float, float]:
     return "two jobs of 1 thread / one job of 2 threads", one_thread / job_seconds(1, 2, 2 * steps), 1.0
 
 
-def peak_memory(subjects: int) -> int:
-    """Peak resident memory in MB of preparing and training on so many subjects, in a process of its own."""
-    code = f"""
-import sys
-from pathlib import Path
+TRAINING = """
 from pddm_utils.benchmark.models import train_method
-from pddm_utils.settings import load_settings
 overrides = dict(train_subjects={subjects}, val_subjects=1, train_steps=60, checkpoint_every=30)
-train_method(load_settings("smoke", overrides), "pddpm", 0, Path(sys.argv[1]), Path(sys.argv[1]) / "cache")
+train_method(load_settings("smoke", overrides), "pddpm", 0, runs, runs / "cache")
 """
+
+
+def peak_memory(work: str) -> int:
+    """Peak resident memory in MB of a piece of code, run in a process of its own with an empty folder `runs`."""
+    code = ("import sys\nfrom pathlib import Path\nfrom pddm_utils.settings import load_settings\n"
+            f"runs = Path(sys.argv[1])\n{work}")
     with tempfile.TemporaryDirectory() as folder:
         process = psutil.Popen([sys.executable, "-c", code, folder], stderr=subprocess.DEVNULL)
         peak = 0
@@ -199,7 +200,7 @@ train_method(load_settings("smoke", overrides), "pddpm", 0, Path(sys.argv[1]), P
                 break
             time.sleep(0.05)
         if process.wait():
-            raise RuntimeError(f"training on {subjects} subjects failed")
+            raise RuntimeError(f"this failed:\n{work}")
     return peak // 2**20
 
 
@@ -211,7 +212,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = [bench_pipeline(scan), bench_training(ScanCache(folder)), *bench_evaluation(scan)]
     results += [bench_noise(), bench_jobs()]
-    few, many = peak_memory(10), peak_memory(100)
+    few, many = (peak_memory(TRAINING.format(subjects=count)) for count in (10, 100))
     print(f"  (peak memory: {few} MB with 10 subjects, {many} MB with 100)")
     results.append(("peak memory, 100 / 10 subjects", many / few, 1.05))
     missed = 0
