@@ -1,7 +1,7 @@
 """Is memory bounded by settings and not by the number of subjects? `make bench-scale`.
 
 Prepares 10, 100 and 1,000 simulated subjects and trains on them, then prepares and scores as many test scans, each
-in a process of its own, and prints its peak resident memory. Takes about half an hour on one core.
+in a process of its own, and prints its peak resident memory. Over 2,000 scans are prepared: it takes its time.
 """
 
 from __future__ import annotations
