@@ -242,6 +242,12 @@ def test_links_and_anchors_resolve(name: str, site: Path) -> None:
 
 
 @pytest.mark.parametrize("name", toc_pages())
+def test_tables_are_tables(name: str, site: Path) -> None:
+    paragraphs = BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser").find_all("p")
+    assert not [text for text in (p.get_text() for p in paragraphs) if text.startswith("| ")]
+
+
+@pytest.mark.parametrize("name", toc_pages())
 def test_own_payload_is_small(name: str, site: Path) -> None:
     page = site / f"{name}.html"
     images = {tag["src"] for tag in BeautifulSoup(page.read_text(), "html.parser").select("img[src]")}
