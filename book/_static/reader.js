@@ -39,10 +39,9 @@ function citationNotes() {
 
 function focusWhatScrolls() {
   for (const box of document.querySelectorAll(".bd-article :is(table, pre, mjx-container[display='true'])"))
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-    else if (box.getAttribute("tabindex") === "0" && box.tagName === "TABLE") box.removeAttribute("tabindex");
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
 }
 
 addEventListener("DOMContentLoaded", citationNotes);
-addEventListener("load", focusWhatScrolls);
+addEventListener("load", () => document.fonts.ready.then(focusWhatScrolls));
 addEventListener("resize", focusWhatScrolls);
