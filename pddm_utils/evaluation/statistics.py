@@ -101,12 +101,7 @@ def bootstrap_interval(
     if not valid.any():
         return Interval(np.nan, np.nan, np.nan, 0, left_out)
     sums, sizes = _cluster_sums(values[valid], clusters[valid])
-    mean, n = float(sums.sum() / sizes.sum()), sums.size
-    if n < MIN_SUBJECTS:
-        return Interval(mean, np.nan, np.nan, n, left_out)
-    means = np.concatenate([counts @ sums / (counts @ sizes) for counts in _resamples(n, draws, seed)])
-    low, high = _percentiles(means, level)
-    return Interval(mean, low, high, n, left_out)
+    return _ratio_interval(sums, sizes, left_out, draws, level, seed)
 
 
 def bootstrap_auroc(
@@ -233,12 +228,8 @@ def relative_improvement(
     if not b[valid].any():
         return Interval(np.nan, np.nan, np.nan, np.unique(subjects[valid]).size, left_out)
     (top, _), (bottom, _) = (_cluster_sums(side[valid], subjects[valid]) for side in (a, b))
-    ratio, n = float(top.sum() / bottom.sum() - 1), top.size
-    if n < MIN_SUBJECTS:
-        return Interval(ratio, np.nan, np.nan, n, left_out)
-    drawn = [(counts @ top, counts @ bottom) for counts in _resamples(n, draws, seed)]
-    ratios = np.concatenate([t[u > 0] / u[u > 0] - 1 for t, u in drawn])
-    return Interval(ratio, *_percentiles(ratios, level), n, left_out)
+    ratio = _ratio_interval(top, bottom, left_out, draws, level, seed)
+    return ratio._replace(mean=ratio.mean - 1, low=ratio.low - 1, high=ratio.high - 1)
 
 
 def bootstrap_band(
@@ -313,6 +304,18 @@ def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray,
     """Sum and number of values of each cluster."""
     _, index = np.unique(clusters, return_inverse=True)
     return np.bincount(index, weights=values), np.bincount(index).astype(float)
+
+
+def _ratio_interval(
+    top: np.ndarray, bottom: np.ndarray, left_out: int, draws: int, level: float, seed: int
+) -> Interval:
+    """`sum(top) / sum(bottom)` over subjects, both `(subjects,)`; draws whose bottom is 0 are left out."""
+    ratio, n = float(top.sum() / bottom.sum()), top.size
+    if n < MIN_SUBJECTS:
+        return Interval(ratio, np.nan, np.nan, n, left_out)
+    drawn = [(counts @ top, counts @ bottom) for counts in _resamples(n, draws, seed)]
+    ratios = np.concatenate([t[u > 0] / u[u > 0] for t, u in drawn])
+    return Interval(ratio, *_percentiles(ratios, level), n, left_out)
 
 
 def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
