@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark ablations bench bench-scale lint clean
+.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ benchmark: env  ## train and compare all methods (PROFILE=smoke, demo, laptop or
 
 ablations: env  ## one part of the method changed at a time, shipped models, about an hour; what is there is kept
 	OMP_NUM_THREADS=1 $(PY) -m pddm_utils ablations
+
+trained-ablations: env  ## one part of the training changed at a time, about a quarter of an hour for each model
+	OMP_NUM_THREADS=1 $(PY) -m pddm_utils trained-ablations
 
 bench: env  ## the speed and memory figures, from one run
 	$(PY) tests/bench.py

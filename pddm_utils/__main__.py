@@ -73,6 +73,15 @@ def _ablations(arguments: argparse.Namespace) -> None:
         print(f"{len(names) - len(written)} of {len(names)} tables are there already; delete one to have it made again")
 
 
+def _trained_ablations(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.ablations.trained import TRAINED_QUESTIONS, TrainedAblations, run_trained_ablations
+
+    run = TrainedAblations(Path(arguments.results), Path(arguments.runs), arguments.subjects, arguments.slice_step,
+                           arguments.accept_code_change)
+    for path in run_trained_ablations(run, arguments.questions or tuple(TRAINED_QUESTIONS)):
+        print(f"written: {path}")
+
+
 def _publish(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.publish import publish
 
@@ -210,14 +219,21 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--results", help="folder for the tables; results/PROFILE[-shipped] when left out")
     benchmark.set_defaults(run=_benchmark)
 
-    ablations = commands.add_parser("ablations", help="change one part of the method at a time, with shipped models")
-    ablations.add_argument("--questions", nargs="+", metavar="NAME", help="all of them when left out")
-    ablations.add_argument("--subjects", type=int, default=20, help="simulated test subjects of each kind of lesion")
-    ablations.add_argument("--slice-step", type=int, default=2, help="every n-th slice is used")
-    ablations.add_argument("--results", default="results/ablations", help="folder for the tables")
+    changed = argparse.ArgumentParser(add_help=False)
+    changed.add_argument("--questions", nargs="+", metavar="NAME", help="all of them when left out")
+    changed.add_argument("--subjects", type=int, default=20, help="test subjects of each data set")
+    changed.add_argument("--slice-step", type=int, default=2, help="every n-th slice is used")
+    changed.add_argument("--results", default="results/ablations", help="folder for the tables")
+    changed.add_argument("--runs", default="runs", help="folder for models, prepared scans and partial results")
+
+    ablations = commands.add_parser("ablations", parents=[changed],
+                                    help="change one part of the method at a time, with shipped models")
     ablations.add_argument("--benchmark", default="results/laptop", help="results of a finished benchmark")
-    ablations.add_argument("--runs", default="runs", help="folder for prepared scans and partial results")
     ablations.set_defaults(run=_ablations)
+
+    trained = commands.add_parser("trained-ablations", parents=[changed, models],
+                                  help="change one part of the training at a time; a quarter of an hour each")
+    trained.set_defaults(run=_trained_ablations)
 
     publish = commands.add_parser("publish", parents=[shared, models],
                                   help="make shipped models of a finished benchmark")

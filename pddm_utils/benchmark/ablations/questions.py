@@ -65,7 +65,7 @@ def box_size_and_stride(
             prediction = predict_boxes(models.pddpm, scan, boxes)
             overlapping = stride < box or scan.image.shape[-1] % stride > 0
             for overlap in ("mean", "last") if overlapping else ("mean",):
-                records.append(_record(scan, models.pddpm, join_boxes(prediction, scan, overlap), prediction,
+                records.append(record(scan, models.pddpm, join_boxes(prediction, scan, overlap), prediction,
                                        box_size=box, stride=stride, overlap=overlap))
     return pd.DataFrame(records)
 
@@ -91,7 +91,7 @@ def noise_level(
                 rebuilt = join_boxes(costs[level], scan)
                 residuals[level] = np.abs(scan.image - rebuilt)
                 alpha_bar = float(model.pipeline.scheduler.alphas_cumprod[level])
-                records.append(_record(scan, model, rebuilt, costs[level], timestep=level, alpha_bar=alpha_bar,
+                records.append(record(scan, model, rebuilt, costs[level], timestep=level, alpha_bar=alpha_bar,
                                        levels=str(level)))
             parts = [costs[level] for level in ensemble]
             records.append(_of_residual(scan, model, np.mean([residuals[level] for level in ensemble], axis=0), parts,
@@ -113,7 +113,7 @@ def box_placement(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
             for placement, boxes in (("grid", grid_boxes(scan, box, stride)),
                                      ("random", scattered_boxes(scan, box, count))):
                 prediction = predict_boxes(models.pddpm, scan, boxes)
-                records.append(_record(scan, models.pddpm, join_boxes(prediction, scan), prediction, boxes=count,
+                records.append(record(scan, models.pddpm, join_boxes(prediction, scan), prediction, boxes=count,
                                        placement=placement, uncovered=uncovered_share(boxes, scan)))
     return pd.DataFrame(records)
 
@@ -130,7 +130,7 @@ def noise_kind(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
             for noise in ("gaussian", "simplex"):
                 for shared in (False, True):
                     prediction = predict_boxes(model, scan, boxes, noise=noise, shared=shared)
-                    records.append(_record(scan, model, join_boxes(prediction, scan), prediction, noise=noise,
+                    records.append(record(scan, model, join_boxes(prediction, scan), prediction, noise=noise,
                                            fields="shared" if shared else "own"))
     return pd.DataFrame(records)
 
@@ -143,7 +143,7 @@ def reverse_steps(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
             boxes = grid_boxes(scan, model.pipeline.config.box_size)
             for steps in STEPS:
                 prediction = predict_boxes(model, scan, boxes, steps=steps)
-                records.append(_record(scan, model, join_boxes(prediction, scan), prediction, steps=steps))
+                records.append(record(scan, model, join_boxes(prediction, scan), prediction, steps=steps))
     return pd.DataFrame(records)
 
 
@@ -160,7 +160,7 @@ def visible_context(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
             for noised, box in sizes.items():
                 for level in sorted({model.timestep for model in models}):
                     prediction = predict_boxes(model, scan, grid_boxes(scan, box), timestep=level)
-                    records.append(_record(scan, model, join_boxes(prediction, scan), prediction, noised=noised,
+                    records.append(record(scan, model, join_boxes(prediction, scan), prediction, noised=noised,
                                            timestep=level, draws=1, average=""))
         records += _several_draws(models.ddpm, scan)
     return pd.DataFrame(records)
@@ -261,10 +261,18 @@ def _mask_scores(scan: Scan, values: np.ndarray, threshold: float, components: b
                       max_voxels=MAX_DROPPED_VOXELS if components else 0)
 
 
-def _record(
+def record(
     scan: Scan, model: Model, reconstruction: np.ndarray, prediction: Prediction, **variant: Any
 ) -> dict[str, Any]:
-    """One row, from a reconstruction."""
+    """One row of a table, from a reconstruction.
+
+    Args:
+        scan: that was rebuilt.
+        model: that did it.
+        reconstruction: `(D, H, W)` in [0, 1].
+        prediction: the network's outputs, for what they cost.
+        **variant: columns that tell variants apart.
+    """
     return _of_residual(scan, model, np.abs(scan.image - reconstruction), [prediction], **variant)
 
 

@@ -27,11 +27,11 @@ from pddm_utils.benchmark.ablations.questions import (
     visible_context,
 )
 from pddm_utils.benchmark.ablations.reconstruct import Model, Models
+from pddm_utils.benchmark.ablations.record import is_recorded, write_question
 from pddm_utils.benchmark.ablations.tables import threshold_rules, training_budget
 from pddm_utils.benchmark.ablations.tumours import set_tumours
 from pddm_utils.benchmark.evaluate import every_nth_slice
-from pddm_utils.benchmark.parts import kept_table, weights_digest, write_csv
-from pddm_utils.benchmark.provenance import environment
+from pddm_utils.benchmark.parts import kept_table, weights_digest
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
@@ -39,7 +39,6 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.errors import InputError
-from pddm_utils.files import write_text
 from pddm_utils.source_code import code_version
 from pddm_utils.weights import weights_folder
 
@@ -153,7 +152,7 @@ def run_ablations(run: Ablations, names: Sequence[str] = NAMES) -> list[Path]:
     if set(names) & set(FROM_BENCHMARK):
         read_results(run.benchmark)  # said before anything is computed
     torch.set_num_threads(1)
-    missing = [name for name in names if not _is_there(run, name)]
+    missing = [name for name in names if not is_recorded(run.results, name, run.settings_of(name))]
     asked = [name for name in missing if name in QUESTIONS]
     models = load_models() if asked else None
     if any(QUESTIONS[name].masks for name in asked):
@@ -170,18 +169,9 @@ def run_ablations(run: Ablations, names: Sequence[str] = NAMES) -> list[Path]:
             else:
                 scores, record = read_results(run.benchmark)
                 table = threshold_rules(scores) if name == "threshold_rules" else training_budget(scores, record)
-            written.append(_write(run, name, table, time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            written.append(write_question(run.results, name, table, run.settings_of(name), seconds))
     return written
-
-
-def _is_there(run: Ablations, name: str) -> bool:
-    made = _record(run)["questions"].get(name)
-    return (run.results / f"{name}.csv").is_file() and made is not None and made["settings"] == run.settings_of(name)
-
-
-def _record(run: Ablations) -> dict[str, Any]:
-    path = run.results / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"questions": {}}
 
 
 def _part(run: Ablations, name: str, row: ManifestRow, models: Models, progress: tqdm) -> pd.DataFrame:
@@ -225,13 +215,3 @@ def _with_thresholds(run: Ablations, models: Models) -> Models:
     table = _kept(run, "thresholds", ["thresholds", settings], compute)
     thresholds = {(row.method, row.erosion, row.median): row.threshold for row in table.itertuples()}
     return dataclasses.replace(models, thresholds=thresholds)
-
-
-def _write(run: Ablations, name: str, table: pd.DataFrame, seconds: float) -> Path:
-    """The table first: one without its record is made again, from its parts."""
-    path, record = run.results / f"{name}.csv", _record(run)
-    write_csv(table, path)
-    record["questions"][name] = {"settings": run.settings_of(name), "seconds_of_this_call": round(seconds, 1),
-                                 **environment()}
-    write_text(run.results / "run.json", json.dumps(record, indent=1) + "\n")
-    return path

@@ -1,0 +1,147 @@
+"""Ablations with trainings of their own, at smoke size: real trainings, real tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pddm_utils.benchmark.ablations import trained
+from pddm_utils.benchmark.ablations.recipes import (
+    MIXED_SIZES,
+    RECIPES,
+    MixedBoxObjective,
+    Recipe,
+    chosen_level,
+    fine_tuning,
+    score,
+    train_recipe,
+)
+from pddm_utils.benchmark.ablations.reconstruct import Model
+from pddm_utils.benchmark.ablations.tables import read_ablation
+from pddm_utils.benchmark.ablations.trained import (
+    TRAINED_QUESTIONS,
+    TrainedAblations,
+    TrainedQuestion,
+    run_trained_ablations,
+)
+from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.diffusion.training import PatchedObjective
+from pddm_utils.errors import InputError
+from pddm_utils.settings import load_settings
+from pddm_utils.training import read_training
+
+SMALL = {
+    "fixed grid": Recipe("smoke"),
+    "mixed boxes": Recipe("smoke", objective=MixedBoxObjective),
+    "tuned": Recipe("smoke", changes={"learning_rate": 1e-12}, start="fixed grid"),
+}
+
+
+class Noise:
+    """Slices of 96 px without a meaning."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.random.default_rng(index).uniform(0, 1, (96, 96)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> TrainedAblations:
+    folder = tmp_path_factory.mktemp("trained")
+    return TrainedAblations(folder / "results", folder / "runs", subjects=1, slice_step=20)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch) -> None:
+    for name, recipe in SMALL.items():
+        monkeypatch.setitem(RECIPES, name, recipe)
+
+
+def test_recipes_differ_in_what_they_say_and_nothing_else() -> None:
+    plain = load_settings("methods").to_dict()
+    changed = {name: {key for key, value in RECIPES[name].settings.to_dict().items() if value != plain[key]}
+               for name in ("random boxes", "simplex noise", "the paper's")}
+    assert changed["random boxes"] == set() and changed["simplex noise"] == {"noise"}
+    assert changed["the paper's"] == {"noise", "timestep_power", "warmup_steps", "learning_rate",
+                                      "learning_rate_decay", "ema_decay"}
+    budgets = {name: RECIPES[name].settings.train_steps for name in ("real", "simulated", "simulated, then real")}
+    assert set(budgets.values()) == {1000}
+    assert RECIPES["simulated"].settings.contrast == RECIPES["real"].settings.contrast == "T1"
+
+
+def test_boxes_of_every_size_are_drawn() -> None:
+    objective = MixedBoxObjective("pddpm", load_settings("smoke"), 96)
+    batch = objective.drawer(Noise(), seed=0).draw(range(200))
+    sides = batch.mask.flatten(1).sum(1).sqrt().tolist()
+    counts = {size: sides.count(size) for size in MIXED_SIZES}
+    assert sum(counts.values()) == 200 and min(counts.values()) > 15
+    np.testing.assert_array_equal(batch.noisy[~batch.mask], batch.clean[~batch.mask])
+
+
+def test_fine_tuning_starts_from_the_trained_weights(run: TrainedAblations) -> None:
+    start = run.folder("fixed grid")
+    settings = load_settings("smoke")
+    first = fine_tuning(PatchedObjective, start)("pddpm", settings, 96).make_network().state_dict()
+    for name, value in load_pipeline(start).unet.state_dict().items():
+        torch.testing.assert_close(first[name], value.float())
+    tuned = load_pipeline(run.folder("tuned")).unet.state_dict()  # at a rate of 1e-12 nothing moves
+    assert all(torch.allclose(value.float(), first[name], atol=1e-3) for name, value in tuned.items())
+    assert read_training(run.folder("tuned"))["step"] == settings.train_steps
+
+
+def test_trained_once_and_by_name(run: TrainedAblations) -> None:
+    folder = run.folder("mixed boxes")
+    stamp = (folder / "training.json").stat().st_mtime_ns
+    assert run.folder("mixed boxes") == folder and (folder / "training.json").stat().st_mtime_ns == stamp
+    assert folder != run.folder("fixed grid")
+    with pytest.raises(InputError, match="fixed grid"):
+        train_recipe("foxed grid", run.runs)
+
+
+def test_the_level_is_the_best_on_validation_scans(run: TrainedAblations) -> None:
+    settings, folder = load_settings("smoke"), run.folder("fixed grid")
+    scans = list(run.scans(settings, "val", 8, 1, ["-tumour"]))
+    model = chosen_level("pddpm", folder, scans, (100, 499, 900))
+    values = {level: score(Model("pddpm", model.pipeline, level), scans[0], 48) for level in (100, 499, 900)}
+    assert values[model.timestep] == max(values.values()) and len(scans) == 1
+
+
+def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, monkeypatch) -> None:
+    monkeypatch.setitem(TRAINED_QUESTIONS, "training_choices", TrainedQuestion(("fixed grid", "tuned")))
+    monkeypatch.setitem(TRAINED_QUESTIONS, "box_size_in_training", TrainedQuestion(
+        ("mixed boxes",), box_sizes=(48, 96), levels=(818,)))
+    names = ["training_choices", "box_size_in_training"]
+    assert [path.stem for path in run_trained_ablations(run, names)] == names
+    choices, made = read_ablation(run.results, "training_choices")
+    assert set(choices.variant) == {"fixed grid", "tuned"} == set(made["settings"]["models"])
+    assert set(choices.noise_level) == {"validation", "authors"}
+    assert (choices[choices.noise_level == "authors"].timestep == 499).all()
+    assert choices.groupby(["variant", "noise_level"]).subject.nunique().eq(1).all()
+    boxes, _ = read_ablation(run.results, "box_size_in_training")
+    assert sorted(boxes.box_size.unique()) == [48, 96]
+    assert boxes.groupby("box_size").passes.mean()[48] > boxes.groupby("box_size").passes.mean()[96]
+    assert run_trained_ablations(run, names) == []
+
+
+def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, monkeypatch) -> None:
+    monkeypatch.setitem(TRAINED_QUESTIONS, "training_choices", TrainedQuestion(("fixed grid", "tuned")))
+    run_trained_ablations(run, ["training_choices"])
+    table = run.results / "training_choices.csv"
+    before = table.read_text()
+    table.unlink()
+    scored = []
+    monkeypatch.setattr(trained, "_variant", lambda *arguments: scored.append(arguments))
+    assert run_trained_ablations(run, ["training_choices"]) == [table]
+    assert scored == [] and table.read_text() == before
+
+
+def test_an_unknown_question_is_refused_before_anything_is_trained(run: TrainedAblations) -> None:
+    empty = TrainedAblations(run.results, Path(run.runs, "never"))
+    with pytest.raises(InputError, match="simulated_to_real"):
+        run_trained_ablations(empty, ["simulated_to_mars"])
+    assert not Path(run.runs, "never").exists()
