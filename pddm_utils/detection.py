@@ -21,6 +21,8 @@ from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.files import whole_files
 from pddm_utils.quality import Quality, assess_quality, field_of_view_warnings
+from pddm_utils.show.figures import show_reconstruction
+from pddm_utils.show.scan_report import report_page
 from pddm_utils.weights import weights_folder
 
 DEFAULT_MODELS = {"T2": "simulated-t2-pddpm", "T1": "ixi-t1-pddpm"}
@@ -62,8 +64,6 @@ class Detection:
 
     def figure(self):
         """Scan, reconstruction, anomaly map and mask at the slice with the largest anomaly (matplotlib figure)."""
-        from pddm_utils.show.figures import show_reconstruction  # matplotlib is slow to import and not always needed
-
         return show_reconstruction(self.scan, self.prepared_reconstruction, self.prepared_map,
                                    threshold=self.threshold)
 
@@ -83,8 +83,6 @@ class Detection:
         Raises:
             InputError: the folder cannot be written.
         """
-        from pddm_utils.show.scan_report import report_page
-
         images = {"reconstruction": self.reconstruction, "anomaly_map": self.anomaly_map,
                   "anomaly_mask": self.anomaly_mask}
         facts = self.report()

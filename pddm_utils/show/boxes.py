@@ -8,7 +8,8 @@ import torch
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, stitch
 from pddm_utils.errors import InputError
-from pddm_utils.show.figures import radiological, slice_name, telling_slice
+from pddm_utils.show.figures import slice_name, telling_slice
+from pddm_utils.show.style import radiological
 from pddm_utils.show.widget import LEVELS, InteractiveFigure, check_slices, pack_image, pack_palette, script, unpack
 
 GRID_COLOUR, COVERING_COLOUR = "#9aa4ad", "#E69F00"

@@ -20,14 +20,8 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
-from pddm_utils.show.figures import (
-    FOUND_COLOUR,
-    LESION_COLOUR,
-    method_colour,
-    method_label,
-    radiological,
-    slice_height_mm,
-)
+from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
+from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widget import (
     LEVELS,
     InteractiveFigure,

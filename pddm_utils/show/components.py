@@ -8,7 +8,8 @@ import numpy as np
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.errors import InputError
-from pddm_utils.show.figures import LESION_COLOUR, radiological, slice_name, telling_slice
+from pddm_utils.show.figures import slice_name, telling_slice
+from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widget import (
     LEVELS,
     InteractiveFigure,

@@ -9,7 +9,8 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.errors import InputError
-from pddm_utils.show.figures import radiological, slice_name, telling_slice
+from pddm_utils.show.figures import slice_name, telling_slice
+from pddm_utils.show.style import radiological
 from pddm_utils.show.widget import LEVELS, InteractiveFigure, check_slices, pack, pack_image, script, to_levels, unpack
 
 SCHEDULES = {"squaredcos_cap_v2": "cosine (this book)", "linear": "linear (diffusers' default)"}

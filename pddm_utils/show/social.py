@@ -17,7 +17,8 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pi
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.files import whole_file
 from pddm_utils.settings import Settings
-from pddm_utils.show.figures import RESIDUAL_COLOURS, radiological, telling_slice
+from pddm_utils.show.figures import RESIDUAL_COLOURS, telling_slice
+from pddm_utils.show.style import radiological
 from pddm_utils.weights import weights_folder
 
 TITLE, SUBTITLE = "Patched diffusion\nfor brain MRI", "Find lesions with a model\nthat has never seen one."

@@ -11,7 +11,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
 
-from pddm_utils.show.figures import FOUND_COLOUR, LESION_COLOUR, radiological
+from pddm_utils.show.figures import FOUND_COLOUR
+from pddm_utils.show.style import LESION_COLOUR, radiological
 
 # Three colours that colour-blind readers can tell apart (Okabe and Ito's set).
 OUTCOME_COLOURS = {"hit": "#009E73", "false alarm": FOUND_COLOUR, "miss": LESION_COLOUR}

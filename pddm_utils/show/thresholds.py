@@ -9,7 +9,8 @@ import numpy as np
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision
-from pddm_utils.show.figures import FOUND_COLOUR, LESION_COLOUR, radiological, slice_height_mm
+from pddm_utils.show.figures import FOUND_COLOUR, slice_height_mm
+from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widget import (
     LEVELS,
     InteractiveFigure,

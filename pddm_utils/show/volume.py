@@ -11,7 +11,8 @@ import numpy as np
 from pddm_utils.data.scan import Scan
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import bounding_box
-from pddm_utils.show.figures import FOUND_COLOUR, LESION_COLOUR
+from pddm_utils.show.figures import FOUND_COLOUR
+from pddm_utils.show.style import LESION_COLOUR
 from pddm_utils.show.widget import (
     LEVELS,
     InteractiveFigure,

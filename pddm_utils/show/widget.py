@@ -22,7 +22,8 @@ from matplotlib import colormaps
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.errors import InputError
-from pddm_utils.show.figures import RESIDUAL_COLOURS, radiological
+from pddm_utils.show.figures import RESIDUAL_COLOURS
+from pddm_utils.show.style import radiological
 
 LEVELS = 255
 _FRONT = Path(__file__).with_name("front")
