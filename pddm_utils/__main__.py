@@ -106,6 +106,13 @@ def _social(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out}")
 
 
+def _real_figures(arguments: argparse.Namespace) -> None:
+    from pddm_utils.real_figures import save_real_figures
+
+    for path in save_real_figures(Path(arguments.runs), Path(arguments.out)):
+        print(f"written: {path}")
+
+
 def _tables(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.report import fill_pages
 
@@ -247,6 +254,11 @@ def _parser() -> argparse.ArgumentParser:
     social = commands.add_parser("social", parents=[shared], help="draw the picture that a shared link shows")
     social.add_argument("--out", default="book/_static/social.png")
     social.set_defaults(run=_social)
+
+    real = commands.add_parser("real-figures", help="draw the book's figures of real scans; needs PDDM_DATA")
+    real.add_argument("--runs", default="runs", help="folder for what is computed")
+    real.add_argument("--out", default="book/figures", help="folder for the pictures")
+    real.set_defaults(run=_real_figures)
 
     tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
     tables.add_argument("pages", nargs="*", default=[

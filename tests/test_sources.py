@@ -15,6 +15,7 @@ from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.errors import InputError
+from pddm_utils.real_figures import raw_rows, save_real_figures
 
 real_scans = pytest.mark.skipif(data_root() is None, reason="PDDM_DATA is not set: no real scans to run on")
 
@@ -150,3 +151,20 @@ def test_real_mslub_patients(tmp_path, contrast) -> None:
         nonzero = source.data != 0
         back = np.asarray(to_scan_space(scan.brain_mask, scan.affine, source.image).dataobj, bool)
         assert 2 * (back & nonzero).sum() / (back.sum() + nonzero.sum()) > 0.97
+
+
+@real_scans
+def test_book_figures_show_whole_heads_and_both_patients() -> None:
+    rows = raw_rows(data_root())
+    assert [row.dataset for row in rows] == ["ixi-t1-healthy"] * 2 + ["mslub-t1"] * 2
+    assert all(row.split == "test" and row.contrast == "T1" for row in rows)
+    for row in rows[:2]:  # with the skull on: there is signal outside the brain
+        head = load_volume(row.image)
+        assert (head.data[~load_brain_mask(row.brain_mask, head)] > head.data.max() / 4).any()
+
+
+def test_without_scans_there_are_no_figures_of_them(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("PDDM_DATA", raising=False)
+    with pytest.raises(InputError, match="PDDM_DATA"):
+        save_real_figures(tmp_path / "runs", tmp_path / "figures")
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from pddm_utils.files import whole_file, write_text
 
 BRAIN_COLOUR, TEMPLATE_COLOUR = "#56B4E9", "#E69F00"
 _PLANES = ("axial", "coronal", "sagittal")
+_SIDES = {"axial": "RL", "coronal": "RL", "sagittal": "PA"}  # left and right border of the picture
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -75,6 +76,9 @@ def quality_figure(layers: np.ndarray) -> Figure:
             for mask, colour in ((brain, BRAIN_COLOUR), (template, TEMPLATE_COLOUR)):
                 if mask[column].any():
                     axis.contour(mask[column][:, turn], levels=[0.5], colors=colour, linewidths=1.0)
+            for place, side in zip((0.03, 0.97), _SIDES[plane], strict=True):
+                axis.text(place, 0.03, side, color="white", fontsize=8, transform=axis.transAxes,
+                          ha="left" if place < 0.5 else "right")
             axis.set_title(f"{name}, {plane}", fontsize=9)
             axis.axis("off")
     return figure
