@@ -82,6 +82,8 @@ RECIPES = {
     "fixed grid": Recipe("methods"),
     "random boxes": Recipe("methods", "pddpm-random"),
     "simplex noise": Recipe("methods", changes={"noise": "simplex"}),
+    "whole slice": Recipe("methods", "ddpm"),
+    "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
     "the paper's": Recipe("methods", changes=_PAPER),
     "mixed boxes": Recipe("methods", objective=MixedBoxObjective),
     "simulated": Recipe("real", changes=_SIMULATED_T1),
