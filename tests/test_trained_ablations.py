@@ -112,12 +112,12 @@ def test_the_level_is_the_best_on_validation_scans(run: TrainedAblations) -> Non
 
 
 def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, monkeypatch) -> None:
-    monkeypatch.setitem(TRAINED_QUESTIONS, "training_choices", TrainedQuestion(("fixed grid", "tuned")))
+    monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_size_in_training", TrainedQuestion(
         ("mixed boxes",), box_sizes=(48, 96), levels=(818,)))
-    names = ["training_choices", "box_size_in_training"]
+    names = ["box_placement_in_training", "box_size_in_training"]
     assert [path.stem for path in run_trained_ablations(run, names)] == names
-    choices, made = read_ablation(run.results, "training_choices")
+    choices, made = read_ablation(run.results, "box_placement_in_training")
     assert set(choices.variant) == {"fixed grid", "tuned"} == set(made["settings"]["models"])
     assert set(choices.noise_level) == {"validation", "authors"}
     assert (choices[choices.noise_level == "authors"].timestep == 499).all()
@@ -129,14 +129,14 @@ def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, monkeypa
 
 
 def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, monkeypatch) -> None:
-    monkeypatch.setitem(TRAINED_QUESTIONS, "training_choices", TrainedQuestion(("fixed grid", "tuned")))
-    run_trained_ablations(run, ["training_choices"])
-    table = run.results / "training_choices.csv"
+    monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
+    run_trained_ablations(run, ["box_placement_in_training"])
+    table = run.results / "box_placement_in_training.csv"
     before = table.read_text()
     table.unlink()
     scored = []
     monkeypatch.setattr(trained, "_variant", lambda *arguments: scored.append(arguments))
-    assert run_trained_ablations(run, ["training_choices"]) == [table]
+    assert run_trained_ablations(run, ["box_placement_in_training"]) == [table]
     assert scored == [] and table.read_text() == before
 
 

@@ -55,8 +55,8 @@ class TrainedQuestion:
 
 
 TRAINED_QUESTIONS = {
-    "training_choices": TrainedQuestion(("fixed grid", "random boxes", "simplex noise", "whole slice",
-                                         "whole slice, simplex noise")),
+    "box_placement_in_training": TrainedQuestion(("fixed grid", "random boxes")),
+    "noise_in_training": TrainedQuestion(("fixed grid", "simplex noise", "whole slice", "whole slice, simplex noise")),
     "paper_settings": TrainedQuestion(("fixed grid", "the paper's")),
     "box_size_in_training": TrainedQuestion(("mixed boxes",), box_sizes=MIXED_SIZES, levels=(649, 749, 818), share=0.5),
     "simulated_to_real": TrainedQuestion(("real", "simulated", "simulated, then real"), "real",
