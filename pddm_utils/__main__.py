@@ -82,6 +82,13 @@ def _trained_ablations(arguments: argparse.Namespace) -> None:
         print(f"written: {path}")
 
 
+def _validation_search(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.search.run import COHORTS, Search, look_at_test, run_search
+
+    search = Search(Path(arguments.results), Path(arguments.runs), arguments.cohorts or tuple(COHORTS))
+    print(f"written: {look_at_test(search) if arguments.test else run_search(search)}")
+
+
 def _publish(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.publish import publish
 
@@ -111,6 +118,14 @@ def _real_figures(arguments: argparse.Namespace) -> None:
 
     for path in save_real_figures(Path(arguments.runs), Path(arguments.out)):
         print(f"written: {path}")
+
+
+def _search_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.search.tables import read_search
+    from pddm_utils.show.search import save_idea_figure
+
+    save_idea_figure(read_search(arguments.results, "ideas")[0], Path(arguments.out))
+    print(f"written: {arguments.out}")
 
 
 def _tables(arguments: argparse.Namespace) -> None:
@@ -242,6 +257,13 @@ def _parser() -> argparse.ArgumentParser:
                                   help="change one part of the training at a time; a quarter of an hour each")
     trained.set_defaults(run=_trained_ablations)
 
+    search = commands.add_parser("validation-search", help="try ideas against the gap on validation scans")
+    search.add_argument("--test", action="store_true", help="score what validation chose on test scans instead")
+    search.add_argument("--cohorts", type=_names, default=(), metavar="A,B", help="simulated-t2,ixi-t1; default both")
+    search.add_argument("--results", default="results/validation", help="folder for the tables")
+    search.add_argument("--runs", default="runs", help="folder for prepared scans and partial results")
+    search.set_defaults(run=_validation_search)
+
     publish = commands.add_parser("publish", parents=[shared, models],
                                   help="make shipped models of a finished benchmark")
     publish.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
@@ -260,9 +282,15 @@ def _parser() -> argparse.ArgumentParser:
     real.add_argument("--out", default="book/figures", help="folder for the pictures")
     real.set_defaults(run=_real_figures)
 
+    figure = commands.add_parser("search-figure", help="draw what the validation search found")
+    figure.add_argument("--results", default="results/validation")
+    figure.add_argument("--out", default="book/figures/validation_search.png")
+    figure.set_defaults(run=_search_figure)
+
     tables = commands.add_parser("tables", help="bring the result tables of Markdown pages up to date")
     tables.add_argument("pages", nargs="*", default=[
-        "README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md"])
+        "README.md", "book/results.md", "book/leaderboard.md", "book/validation_search.md",
+        "book/model-cards.md"])
     tables.add_argument("--results", default="results")
     tables.set_defaults(run=_tables)
 

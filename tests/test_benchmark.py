@@ -156,7 +156,8 @@ def test_committed_results_carry_their_provenance() -> None:
         assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md"])
+@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md",
+                                  "book/validation_search.md"])
 def test_pages_say_what_the_result_files_say(page: str) -> None:
     root = Path(__file__).parents[1]
     text = (root / page).read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from pddm_utils.benchmark.leaderboard import (
     questions_markdown,
     read_selection,
 )
+from pddm_utils.benchmark.search.tables import chosen_idea_lines, ideas_markdown, outcome_markdown, read_search
 from pddm_utils.benchmark.tables import (
     format_interval,
     format_summary,
@@ -49,6 +50,7 @@ _IMPROVEMENT_NOTE = ("The baseline is the method without patches that is best on
 _QUESTIONS_NOTE = ("An answer needs an interval without zero and p below 0.05; *not shown* is no proof of the contrary."
                    " False positives: what is marked on scans without a lesion.")
 _TEST = "p by sign flips, Holm-corrected over the table"
+_DIFFERENCE = "95 % bootstrap interval over subjects, p by sign flips, Holm-corrected over the table"
 _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
 
 
@@ -161,6 +163,24 @@ def leaderboards_block(results: Path) -> str:
     return "\n\n".join(f"## Profile `{folder.name}`\n\n{leaderboard_block(folder)}" for folder in folders)
 
 
+def ideas_block(folder: Path, cohort: str) -> str:
+    """Every idea of the validation search on one cohort."""
+    table, made = read_search(folder, "ideas")
+    chosen, settings = chosen_idea_lines(table, cohort), made["settings"]
+    levels = ", ".join(f"{METHOD_NAMES[name]}: timestep {level}" for name, level in settings[cohort]["levels"].items())
+    return (f"{ideas_markdown(table, cohort)}\n\n**Validation** scans of `{cohort}`, every n-th slice with "
+            f"n = {settings['slice_step']}; AUPRC, means over subjects; difference of the mean over kinds of lesions, "
+            f"{_DIFFERENCE}. {levels}. {chosen}")
+
+
+def outcome_block(folder: Path) -> str:
+    """What the ideas that validation chose gave on test scans."""
+    table, made = read_search(folder, "test")
+    return (f"{outcome_markdown(table)}\n\n**Test** scans, every slice; AUPRC; difference on the same subjects with a "
+            f"95 % bootstrap interval over subjects, none for single patients. {made['hardware']['cpu']}, "
+            f"torch {made['packages']['torch']}.")
+
+
 def models_block() -> str:
     """The cards of all shipped models, one after another."""
     cards = [path.read_text(encoding="utf-8").strip() for path in sorted(weights_root().glob("*/README.md"))]
@@ -171,8 +191,8 @@ def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND PROFILE [DATASET] -->` ... `<!-- /results -->`, KIND one of auprc, auprc-authors,
-    patients, dice, healthy, leaderboard; `<!-- results:leaderboards -->` for the last one of every full run; and
-    `<!-- results:models -->` for the cards of the shipped models.
+    patients, dice, healthy, leaderboard, ideas, ideas-on-test; `<!-- results:leaderboards -->` for the leaderboard of
+    every full run; and `<!-- results:models -->` for the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
@@ -182,7 +202,7 @@ def fill_marks(text: str, results: Path) -> str:
         makers = {"auprc": auprc_block, "auprc-authors": lambda folder: auprc_block(folder, "authors"),
                   "patients": patients_block, "dice": dice_block, "healthy": healthy_block,
                   "leaderboard": leaderboard_block, "leaderboards": lambda: leaderboards_block(results),
-                  "models": models_block}
+                  "models": models_block, "ideas": ideas_block, "ideas-on-test": outcome_block}
         if kind not in makers:
             raise InputError(f"unknown mark results:{match[1]}; known kinds: {', '.join(makers)}")
         if rest:

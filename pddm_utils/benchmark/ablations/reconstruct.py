@@ -21,7 +21,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
 from pddm_utils.methods.anoddpm import ddim_reverse, trailing_timesteps
 from pddm_utils.methods.diffusion import subject_seed
 
-_BOXES_AT_ONCE = 32  # bounds the memory of a network call
+_BOXES_AT_ONCE = 4  # in one network call: activations stay in the cache, a quarter faster than 16
 
 
 @dataclass(frozen=True)
