@@ -55,7 +55,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     results = Path(arguments.results or Path("results") / f"{settings.profile}{suffix}")
     scores = run_benchmark(Benchmark(settings, arguments.weights == "shipped", Path(arguments.runs), results,
                                      arguments.jobs, arguments.seeds, arguments.datasets,
-                                     arguments.accept_code_change))
+                                     arguments.accept_code_change, arguments.folds))
     print(headline_markdown(scores))
     print(f"written: {results}/scores.csv, curves.csv, selection.csv, run.json")
 
@@ -237,6 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--methods", type=_names, default=(), metavar="A,B", help="instead of the profile's")
     benchmark.add_argument("--datasets", type=_names, default=(), metavar="A,B", help="test sets; default all")
     benchmark.add_argument("--seeds", type=_numbers, default=(), metavar="0,1", help="of the profile's; default all")
+    benchmark.add_argument("--folds", type=int, default=0, metavar="N",
+                           help="cross-validation over the healthy subjects, fold k as seed k; default none")
     benchmark.add_argument("--jobs", type=int, default=2, help="processes side by side")
     benchmark.add_argument("--results", help="folder for the tables; results/PROFILE[-shipped] when left out")
     benchmark.set_defaults(run=_benchmark)

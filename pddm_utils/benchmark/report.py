@@ -59,7 +59,11 @@ def provenance_line(run: Mapping[str, Any]) -> str:
     settings, hardware = run["settings"], run["hardware"]
     seeds = ", ".join(map(str, run.get("seeds", settings["seeds"])))
     weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
-    return (f"Made with `make benchmark PROFILE={settings['profile']}{weights}`; seeds {seeds}; {_budget(run)}"
+    command = f"make benchmark PROFILE={settings['profile']}{weights}"
+    if run.get("folds"):
+        command = f"python -m pddm_utils benchmark --profile {settings['profile']} --folds {run['folds']}"
+        seeds += ", each another fold"
+    return (f"Made with `{command}`; seeds {seeds}; {_budget(run)}"
             f"{hardware['cpu']}, {hardware['cores']} cores"
             f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}.")
 

@@ -27,7 +27,7 @@ from pddm_utils.benchmark.parts import kept_json, kept_table, part_key, write_cs
 from pddm_utils.benchmark.provenance import provenance
 from pddm_utils.benchmark.units import models_needed, units_to_score
 from pddm_utils.catalogue import NOISE_LEVEL_METHODS, TRAINED_METHODS
-from pddm_utils.data.cohort import cohort_rows, missing_test_sets
+from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.errors import InputError
@@ -50,9 +50,12 @@ class Benchmark:
         seeds: those of the profile to score; all when empty. Noise levels are always chosen with its first.
         datasets: test sets to score; all when empty.
         accept_code_change: use models that other code trained from the same settings and data.
+        folds: number of folds of a cross-validation, see `fold_rows`; 0 for the cohort's own split. Fold k is trained
+            with seed k, for as many steps as the others, and stands in the column `seed`: the standard deviation over
+            seeds is then that over folds.
 
     Raises:
-        InputError: a seed that is not the profile's.
+        InputError: a seed that is not the profile's or no fold, or folds of shipped models.
     """
 
     settings: Settings
@@ -63,8 +66,15 @@ class Benchmark:
     seeds: tuple[int, ...] = ()
     datasets: tuple[str, ...] = ()
     accept_code_change: bool = False
+    folds: int = 0
 
     def __post_init__(self) -> None:
+        if self.folds:
+            if self.shipped:
+                raise InputError(f"folds {self.folds}: shipped models were trained on one split; train your own")
+            seeds = tuple(range(self.folds))
+            object.__setattr__(self, "settings", dataclasses.replace(
+                self.settings, seeds=seeds, extra_seed_steps=self.settings.train_steps))
         unknown = set(self.seeds) - set(self.settings.seeds)
         if unknown:
             raise InputError(f"seeds {sorted(unknown)}: profile {self.settings.profile} has "
@@ -95,6 +105,10 @@ class Benchmark:
                              f"among {', '.join(known)}")
         return [row for row in rows if row.split != "test" or row.dataset in (self.datasets or known)]
 
+    def rows_of(self, seed: int) -> list[ManifestRow]:
+        """The cohort of one seed's models: with folds, healthy scans are trained or validated on by turns."""
+        return fold_rows(self.rows, seed, self.folds) if self.folds else self.rows
+
     @property
     def models(self) -> list[tuple[str, int]]:
         """(method, seed) of the weights that are needed."""
@@ -104,7 +118,8 @@ class Benchmark:
         """Folder of a method's weights; None for one that learns nothing."""
         if name not in TRAINED_METHODS:
             return None
-        return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows, self.accept_code_change)
+        return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed),
+                          self.accept_code_change)
 
 
 def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
@@ -144,7 +159,7 @@ def train_unit(benchmark: Benchmark, name: str, seed: int) -> Path:
     Returns:
         Its folder.
     """
-    train_method(benchmark.settings, name, seed, benchmark.runs, benchmark.cache, benchmark.rows,
+    train_method(benchmark.settings, name, seed, benchmark.runs, benchmark.cache, benchmark.rows_of(seed),
                  benchmark.accept_code_change)
     return benchmark.weights(name, seed)
 
@@ -223,7 +238,7 @@ def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> 
     weights = benchmark.weights(name, seed)
 
     open_once = lru_cache(lambda: open_method(settings, name, seed, weights))  # parts on disk need no network
-    val = [row for row in benchmark.rows if row.split == "val"]
+    val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
     key = part_key(settings, ("thresholds", name, seed, timestep), val, weights)
     thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(
         open_once(), val, cache, timestep))
@@ -268,6 +283,6 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
     write_csv(selection, benchmark.results / "selection.csv")
     folders = {model: benchmark.weights(*model) for model in benchmark.models}
     run = provenance(benchmark.settings, benchmark.scored_seeds, folders, benchmark.shipped)
-    run |= {"reconstruction": reconstruction_times(scores), "jobs": benchmark.jobs,
+    run |= {"folds": benchmark.folds, "reconstruction": reconstruction_times(scores), "jobs": benchmark.jobs,
             "seconds_of_this_call": round(seconds, 1)}
     write_text(benchmark.results / "run.json", json.dumps(run, indent=1) + "\n")

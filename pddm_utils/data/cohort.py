@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from pddm_utils.data.manifest import ManifestRow, check_rows, read_manifest
 from pddm_utils.data.sources import data_root, require_data_root
@@ -64,6 +66,36 @@ def _manifest_rows(settings: Settings) -> list[ManifestRow]:
         if not any(row.split == split and not row.lesion_mask for row in rows):
             raise InputError(f"{settings.manifest}: no healthy {settings.contrast} scan with split {split}; add some")
     return rows
+
+
+def fold_rows(rows: Sequence[ManifestRow], fold: int, folds: int) -> list[ManifestRow]:
+    """One fold of a cross-validation over the healthy subjects; test scans and scans with a lesion stay as they are.
+
+    Healthy training and validation subjects are taken together. In name order, every `folds`-th one, from number `fold`
+    on, is for validation, so each is in exactly one fold's validation split. A subject with a lesioned copy among the
+    validation scans never goes to training.
+
+    Args:
+        rows: of `cohort_rows`.
+        fold: 0 to `folds` - 1.
+        folds: at least 2.
+
+    Raises:
+        InputError: no such fold, or fewer subjects than folds.
+
+    Example:
+        >>> rows = [ManifestRow(name, "simulated:1", "", "", "train", "mine", "T2") for name in "abcd"]
+        >>> [row.split for row in fold_rows(rows, 1, 2)]
+        ['train', 'val', 'train', 'val']
+    """
+    if folds < 2 or not 0 <= fold < folds:
+        raise InputError(f"fold {fold} of {folds}; use at least 2 folds, numbered from 0")
+    lesioned = {row.subject for row in rows if row.lesion_mask}
+    subjects = sorted({row.subject for row in rows if row.split != "test"} - lesioned)
+    if len(subjects) < folds:
+        raise InputError(f"{folds} folds of {len(subjects)} healthy subjects; use fewer folds or more scans")
+    split = {subject: "val" if number % folds == fold else "train" for number, subject in enumerate(subjects)}
+    return [replace(row, split=split.get(row.subject, row.split)) for row in rows]
 
 
 def missing_test_sets(settings: Settings) -> list[str]:

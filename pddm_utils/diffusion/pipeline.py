@@ -14,6 +14,9 @@ from diffusers.utils.logging import disable_progress_bar
 from pddm_utils.diffusion.boxes import BoxGrid, Generators, boxes_with_content, noise_boxes, stitch
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.errors import InputError
+from pddm_utils.memory import keep_freed_memory
+
+MAX_BOXES = {"cpu": 8, "cuda": 32}  # in one network call; on a CPU, activations of more leave its caches
 
 
 @dataclass
@@ -79,7 +82,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         timestep: int | None = None,
         seed: int | None = None,
         generator: Generators = None,
-        max_boxes: int = 32,
+        max_boxes: int | None = None,
     ) -> ReconstructionOutput:
         """Reconstruct slices with one forward pass a box.
 
@@ -90,7 +93,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
             timestep: noise level, 0-999; the pipeline's own when left out.
             seed: seeds the noise when no `generator` is given; the same seed gives the same result.
             generator: source of the noise fields; one field is drawn per (slice, box) pair.
-            max_boxes: boxes in one network call; bounds the memory.
+            max_boxes: boxes in one network call, which bounds the memory; `MAX_BOXES` of the device when left out.
 
         Raises:
             InputError: slices of the wrong shape or range, or a timestep outside the schedule.
@@ -107,6 +110,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         draw = NOISES[self.config.noise]
         noise = draw((len(pairs), *clean.shape[1:]), generator=generator, device=clean.device, dtype=clean.dtype)
         predictions = torch.empty_like(noise)
+        max_boxes = max_boxes or MAX_BOXES.get(clean.device.type, MAX_BOXES["cuda"])
         for start in range(0, len(pairs), max_boxes):
             part = slice(start, start + max_boxes)
             predictions[part] = self._predict(clean[slice_index[part]], noise[part], boxes[part], timestep)
@@ -154,6 +158,8 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
 def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstructionPipeline:
     """Load a pipeline saved as a folder of safetensors, on the GPU when there is one.
 
+    Without one the process keeps freed memory from here on, see `pddm_utils.memory.keep_freed_memory`.
+
     Args:
         folder: written by `PatchedReconstructionPipeline.save_pretrained`.
         image_size: side of the slices it will see, in pixels.
@@ -176,4 +182,7 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
         raise InputError(f"{folder}: made for {pipeline.unet.config.in_channels} channel(s) of "
                          f"{pipeline.unet.config.sample_size} px, not 1 of {image_size}; use a model of this project")
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return pipeline.to("cuda")
+    keep_freed_memory()
+    return pipeline

@@ -46,7 +46,8 @@ def idea_figure(table: pd.DataFrame) -> Figure:
         axes.set(title=f"{cohort}, validation", xlabel="AUPRC minus base line", ylim=(len(ideas) - 0.4, -0.6))
         axes.set_yticks(range(len(ideas)), ideas, fontsize=8)
         axes.grid(axis="y", lw=0.4, alpha=0.4)
-    panels[0, 0].legend(fontsize=8, loc="lower left")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=2,
+                  frameon=False)
     return figure
 
 
