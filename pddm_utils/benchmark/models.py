@@ -13,6 +13,7 @@ from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
+from pddm_utils.memory import keep_freed_memory
 from pddm_utils.methods.anoddpm import AnoDDPMReconstruction
 from pddm_utils.methods.autoencoders import (
     AutoencoderReconstruction,
@@ -108,6 +109,7 @@ def train_method(
         accept_code_change: use, or go on with, what other code trained from the same settings and data.
     """
     torch.set_num_threads(settings.threads)
+    keep_freed_memory()
     rows, cache = cohort_rows(settings) if rows is None else rows, ScanCache(cache_folder)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     folder = model_folder(settings, name, seed, runs, rows, accept_code_change)

@@ -16,8 +16,6 @@ from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.errors import InputError
 from pddm_utils.memory import keep_freed_memory
 
-MAX_BOXES = {"cpu": 8, "cuda": 32}  # in one network call; on a CPU, activations of more leave its caches
-
 
 @dataclass
 class ReconstructionOutput(BaseOutput):
@@ -93,7 +91,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
             timestep: noise level, 0-999; the pipeline's own when left out.
             seed: seeds the noise when no `generator` is given; the same seed gives the same result.
             generator: source of the noise fields; one field is drawn per (slice, box) pair.
-            max_boxes: boxes in one network call, which bounds the memory; `MAX_BOXES` of the device when left out.
+            max_boxes: boxes in one network call, which bounds the memory; `boxes_at_once` when left out.
 
         Raises:
             InputError: slices of the wrong shape or range, or a timestep outside the schedule.
@@ -110,7 +108,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         draw = NOISES[self.config.noise]
         noise = draw((len(pairs), *clean.shape[1:]), generator=generator, device=clean.device, dtype=clean.dtype)
         predictions = torch.empty_like(noise)
-        max_boxes = max_boxes or MAX_BOXES.get(clean.device.type, MAX_BOXES["cuda"])
+        max_boxes = max_boxes or boxes_at_once(clean.device)
         for start in range(0, len(pairs), max_boxes):
             part = slice(start, start + max_boxes)
             predictions[part] = self._predict(clean[slice_index[part]], noise[part], boxes[part], timestep)
@@ -153,6 +151,11 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         """
         output = self(torch.from_numpy(image)[:, None], torch.from_numpy(brain_mask)[:, None], timestep, seed)
         return output.reconstruction[:, 0].cpu().numpy()
+
+
+def boxes_at_once(device: torch.device) -> int:
+    """Boxes in one network call: few on a CPU, where the activations of more leave its caches."""
+    return 8 if device.type == "cpu" else 32
 
 
 def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstructionPipeline:

@@ -17,11 +17,9 @@ import torch
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content, noise_boxes, random_boxes, stitch
 from pddm_utils.diffusion.noise import NOISES
-from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, boxes_at_once
 from pddm_utils.methods.anoddpm import ddim_reverse, trailing_timesteps
 from pddm_utils.methods.diffusion import subject_seed
-
-_BOXES_AT_ONCE = 4  # in one network call: activations stay in the cache, a quarter faster than 16
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def predict_boxes(
     fields = NOISES[noise]((1 if shared else len(rows), *clean.shape[1:]), generator=generator, device=device)
     fields = fields.expand(len(rows), *fields.shape[1:])
     outputs = [_walk_back(pipeline, clean[slice_index[part]], fields[part], rows[part], indices)
-               for part in torch.arange(len(rows), device=device).split(_BOXES_AT_ONCE)]
+               for part in torch.arange(len(rows), device=device).split(boxes_at_once(device))]
     outputs = torch.cat(outputs) if outputs else torch.empty_like(clean[:0])
     return Prediction(outputs, Boxes(rows, slice_index), len(rows) * steps, time.process_time() - started)
 
