@@ -57,9 +57,12 @@ _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std o
 def provenance_line(run: Mapping[str, Any]) -> str:
     """One sentence on what a table comes from: command, seeds, steps, hardware."""
     settings, hardware = run["settings"], run["hardware"]
-    seeds = ", ".join(map(str, run.get("seeds", settings["seeds"])))
+    used = run.get("seeds", settings["seeds"])
+    seeds = ", ".join(map(str, used))
     weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
     command = f"make benchmark PROFILE={settings['profile']}{weights}"
+    if used != settings["seeds"]:
+        command = f"python -m pddm_utils benchmark --profile {settings['profile']} --seeds {seeds.replace(' ', '')}"
     if run.get("folds"):
         command = f"python -m pddm_utils benchmark --profile {settings['profile']} --folds {run['folds']}"
         seeds += ", each another fold"
