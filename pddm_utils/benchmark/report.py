@@ -35,6 +35,7 @@ from pddm_utils.catalogue import METHOD_NAMES
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE, LESION_VAL, ORACLE
 from pddm_utils.files import write_text
+from pddm_utils.settings import load_settings, profile_names
 from pddm_utils.weights import weights_root
 
 _COHORTS = {
@@ -57,18 +58,26 @@ _INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std o
 def provenance_line(run: Mapping[str, Any]) -> str:
     """One sentence on what a table comes from: command, seeds, steps, hardware."""
     settings, hardware = run["settings"], run["hardware"]
-    used = run.get("seeds", settings["seeds"])
-    seeds = ", ".join(map(str, used))
-    weights = " WEIGHTS=shipped" if run["weights"] == "shipped" else ""
-    command = f"make benchmark PROFILE={settings['profile']}{weights}"
-    if used != settings["seeds"]:
-        command = f"python -m pddm_utils benchmark --profile {settings['profile']} --seeds {seeds.replace(' ', '')}"
-    if run.get("folds"):
-        command = f"python -m pddm_utils benchmark --profile {settings['profile']} --folds {run['folds']}"
-        seeds += ", each another fold"
-    return (f"Made with `{command}`; seeds {seeds}; {_budget(run)}"
+    seeds = ", ".join(map(str, run.get("seeds", settings["seeds"])))
+    seeds += ", each another fold" if run.get("folds") else ""
+    return (f"Made with `{_command(run)}`; seeds {seeds}; {_budget(run)}"
             f"{hardware['cpu']}, {hardware['cores']} cores"
             f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}.")
+
+
+def _command(run: Mapping[str, Any]) -> str:
+    """What makes this run again: part of a profile is asked for by name."""
+    settings, profile = run["settings"], run["settings"]["profile"]
+    seeds, parts = run.get("seeds", settings["seeds"]), ""
+    if run.get("folds"):
+        parts += f" --folds {run['folds']}"
+    elif seeds != settings["seeds"]:
+        parts += f" --seeds {','.join(map(str, seeds))}"
+    if profile in profile_names() and list(load_settings(profile).methods) != list(settings["methods"]):
+        parts += f" --methods {','.join(settings['methods'])}"
+    if parts:
+        return f"python -m pddm_utils benchmark --profile {profile}{parts}"
+    return f"make benchmark PROFILE={profile}{' WEIGHTS=shipped' if run['weights'] == 'shipped' else ''}"
 
 
 def _budget(run: Mapping[str, Any]) -> str:
