@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale lint clean
+.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale linkcheck lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench: env  ## the speed and memory figures, from one run
 
 bench-scale: env  ## peak memory with 10, 100 and 1,000 simulated subjects
 	$(PY) tests/bench_scale.py
+
+linkcheck: env  ## every link of the book to another site; needs the network
+	.venv/bin/jupyter-book build . --builder linkcheck
 
 lint: env  ## ruff
 	$(PY) -m ruff check .
