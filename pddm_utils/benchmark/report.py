@@ -73,8 +73,9 @@ def _command(run: Mapping[str, Any]) -> str:
         parts += f" --folds {run['folds']}"
     elif seeds != settings["seeds"]:
         parts += f" --seeds {','.join(map(str, seeds))}"
-    if profile in profile_names() and list(load_settings(profile).methods) != list(settings["methods"]):
-        parts += f" --methods {','.join(settings['methods'])}"
+    methods = settings.get("methods", [])
+    if methods and profile in profile_names() and list(load_settings(profile).methods) != list(methods):
+        parts += f" --methods {','.join(methods)}"
     if parts:
         return f"python -m pddm_utils benchmark --profile {profile}{parts}"
     return f"make benchmark PROFILE={profile}{' WEIGHTS=shipped' if run['weights'] == 'shipped' else ''}"
