@@ -66,7 +66,7 @@ def box_size_and_stride(
             overlapping = stride < box or scan.image.shape[-1] % stride > 0
             for overlap in ("mean", "last") if overlapping else ("mean",):
                 records.append(record(scan, models.pddpm, join_boxes(prediction, scan, overlap), prediction,
-                                       box_size=box, stride=stride, overlap=overlap))
+                                      box_size=box, stride=stride, overlap=overlap))
     return pd.DataFrame(records)
 
 
@@ -92,7 +92,7 @@ def noise_level(
                 residuals[level] = np.abs(scan.image - rebuilt)
                 alpha_bar = float(model.pipeline.scheduler.alphas_cumprod[level])
                 records.append(record(scan, model, rebuilt, costs[level], timestep=level, alpha_bar=alpha_bar,
-                                       levels=str(level)))
+                                      levels=str(level)))
             parts = [costs[level] for level in ensemble]
             records.append(_of_residual(scan, model, np.mean([residuals[level] for level in ensemble], axis=0), parts,
                                         timestep=-1, alpha_bar=np.nan, levels="+".join(map(str, ensemble))))
@@ -114,7 +114,7 @@ def box_placement(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
                                      ("random", scattered_boxes(scan, box, count))):
                 prediction = predict_boxes(models.pddpm, scan, boxes)
                 records.append(record(scan, models.pddpm, join_boxes(prediction, scan), prediction, boxes=count,
-                                       placement=placement, uncovered=uncovered_share(boxes, scan)))
+                                      placement=placement, uncovered=uncovered_share(boxes, scan)))
     return pd.DataFrame(records)
 
 
@@ -131,7 +131,7 @@ def noise_kind(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
                 for shared in (False, True):
                     prediction = predict_boxes(model, scan, boxes, noise=noise, shared=shared)
                     records.append(record(scan, model, join_boxes(prediction, scan), prediction, noise=noise,
-                                           fields="shared" if shared else "own"))
+                                          fields="shared" if shared else "own"))
     return pd.DataFrame(records)
 
 
@@ -161,7 +161,7 @@ def visible_context(models: Models, scans: Iterable[Scan]) -> pd.DataFrame:
                 for level in sorted({model.timestep for model in models}):
                     prediction = predict_boxes(model, scan, grid_boxes(scan, box), timestep=level)
                     records.append(record(scan, model, join_boxes(prediction, scan), prediction, noised=noised,
-                                           timestep=level, draws=1, average=""))
+                                          timestep=level, draws=1, average=""))
         records += _several_draws(models.ddpm, scan)
     return pd.DataFrame(records)
 
