@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -77,9 +79,17 @@ def command(tmp_path_factory) -> list[str]:
             str(folder / "results"), "--jobs", "1", *settings]
 
 
-def test_one_command_trains_scores_and_merges_the_folds(command, capsys) -> None:
-    assert main(command) == 0
-    printed, results = capsys.readouterr().out, Path(command[command.index("--results") + 1])
+@pytest.fixture(scope="module")
+def printed(command) -> str:
+    """What the command prints when it is run for the first time."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(command) == 0
+    return out.getvalue()
+
+
+def test_one_command_trains_scores_and_merges_the_folds(command, printed) -> None:
+    results = Path(command[command.index("--results") + 1])
     scores, run = read_results(results)
     keys = ["dataset", "subject", "rule"]
     by_fold = [part.set_index(keys).auprc.dropna() for _, part in scores.groupby("seed")]
@@ -98,7 +108,8 @@ def test_one_command_trains_scores_and_merges_the_folds(command, capsys) -> None
     assert summary.seeds.tolist() == [FOLDS] and " ± " in cell and cell in printed
 
 
-def test_a_second_run_trains_nothing(command, capsys) -> None:
+@pytest.mark.usefixtures("printed")
+def test_a_second_run_trains_nothing(command) -> None:
     folder = Path(command[command.index("--runs") + 1])
 
     def written() -> dict[Path, int]:
