@@ -38,12 +38,12 @@ book: env  ## the benchmark with the shipped weights, all notebooks, then the si
 
 test: env  ## all tests but the slow ones, in a real browser too
 	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not notebook" -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not notebook" -n $(WORKERS) --dist loadfile
 	$(PY) -m pytest -m "not slow and notebook"
 
 test-full: env  ## all tests, the slow ones included
 	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not notebook" -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not notebook" -n $(WORKERS) --dist loadfile
 	$(PY) -m pytest -m notebook
 
 benchmark: PROFILE ?= laptop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -308,10 +309,10 @@ def test_killed_between_parts_it_goes_on(finished: Ablations) -> None:
     assert [line.rsplit(",", 1)[0] for line in after] == [line.rsplit(",", 1)[0] for line in before]  # but for seconds
 
 
-def test_other_settings_make_another_table(finished: Ablations) -> None:
-    fewer = dataclasses.replace(finished, subjects=1)
-    assert run_ablations(fewer, ["noise_kind"]) == [finished.results / "noise_kind.csv"]
-    assert read_ablation(finished.results, "noise_kind")[0].subject.nunique() == 1
+def test_other_settings_make_another_table(finished: Ablations, tmp_path: Path) -> None:
+    fewer = dataclasses.replace(finished, subjects=1, results=shutil.copytree(finished.results, tmp_path / "results"))
+    assert run_ablations(fewer, ["noise_kind"]) == [fewer.results / "noise_kind.csv"]
+    assert read_ablation(fewer.results, "noise_kind")[0].subject.nunique() == 1
 
 
 def test_bad_requests_end_with_one_line(capsys, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from pddm_utils.errors import InputError
 from pddm_utils.settings import load_settings
 
 TINY = {"train_subjects": 2, "val_subjects": 1, "train_steps": 4, "extra_seed_steps": 2, "checkpoint_every": 2,
-        "timesteps": [499], "lesion_kinds": ["tumour"], "threads": 1}
+        "timesteps": [499], "lesion_kinds": ["tumour"], "noise_levels": ["validation", "authors"], "threads": 1}
 
 
 @pytest.fixture(scope="module")

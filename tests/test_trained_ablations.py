@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,8 @@ def test_the_level_is_the_best_on_validation_scans(run: TrainedAblations) -> Non
     assert values[model.timestep] == max(values.values()) and len(scans) == 1
 
 
-def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, monkeypatch) -> None:
+def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, tmp_path: Path, monkeypatch) -> None:
+    run = dataclasses.replace(run, results=tmp_path)
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_size_in_training", TrainedQuestion(
         ("mixed boxes",), box_sizes=(48, 96), levels=(818,)))
@@ -128,7 +130,8 @@ def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, monkeypa
     assert run_trained_ablations(run, names) == []
 
 
-def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, monkeypatch) -> None:
+def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, tmp_path: Path, monkeypatch) -> None:
+    run = dataclasses.replace(run, results=tmp_path)
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
     run_trained_ablations(run, ["box_placement_in_training"])
     table = run.results / "box_placement_in_training.csv"

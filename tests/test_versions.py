@@ -136,7 +136,8 @@ def test_run_says_which_code_trained_its_models(tmp_path: Path, monkeypatch: pyt
 
 
 def test_units_of_a_few_seeds() -> None:
-    settings = load_settings("smoke")  # intensity, ddpm, pddpm; seeds 0 and 1
+    both = {"noise_levels": ["validation", "authors"]}
+    settings = load_settings("smoke", both)  # intensity, ddpm, pddpm; seeds 0 and 1
     assert models_needed(settings, [1]) == [("ddpm", 0), ("pddpm", 0), ("ddpm", 1), ("pddpm", 1)]
     assert units_to_score(settings, [1]) == [("pddpm", 1, "validation"), ("ddpm", 1, "validation"),
                                              ("intensity", 0, "none")]
@@ -144,8 +145,8 @@ def test_units_of_a_few_seeds() -> None:
 
 
 def test_data_sets_and_seeds_of_the_command_line(tmp_path: Path, capsys) -> None:
-    made = Benchmark(load_settings("smoke"), False, tmp_path, tmp_path, datasets=("simulated-t2-ms",))
-    assert {row.dataset for row in made.rows if row.split == "test"} == {"simulated-t2-ms"}
+    made = Benchmark(load_settings("smoke"), False, tmp_path, tmp_path, datasets=("simulated-t2-tumour",))
+    assert {row.dataset for row in made.rows if row.split == "test"} == {"simulated-t2-tumour"}
     assert {row.split for row in made.rows} == {"train", "val", "test"}
     words = ["benchmark", "--profile", "smoke", "--runs", str(tmp_path / "runs")]
     for wrong, message in [(["--datasets", "brats"], "no test set of profile smoke; choose among simulated-t2"),
