@@ -50,7 +50,9 @@ def lock() -> dict[str, Version]:
 
 def all_requirements(pyproject: dict) -> list[Requirement]:
     project = pyproject["project"]
-    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    extras = project["optional-dependencies"]
+    # What `make env` installs; brain extraction is left to the user, for its dependencies' licence.
+    groups = [project["dependencies"], *(names for extra, names in extras.items() if extra != "extraction")]
     requirements = [Requirement(text) for group in groups for text in group]
     return [requirement for requirement in requirements if requirement.name != project["name"]]
 

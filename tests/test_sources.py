@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from pddm_utils.data.brain import extract_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import ScanCache, load_brain_mask, load_scan, load_volume, to_scan_space
+from pddm_utils.data.preprocess.masks import extract_with_deepbet
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
@@ -161,6 +164,17 @@ def test_book_figures_show_whole_heads_and_both_patients() -> None:
     for row in rows[:2]:  # with the skull on: there is signal outside the brain
         head = load_volume(row.image)
         assert (head.data[~load_brain_mask(row.brain_mask, head)] > head.data.max() / 4).any()
+
+
+def test_without_deepbet_its_picture_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("pddm_utils.data.preprocess.masks.version", _not_installed)
+    nib.save(nib.Nifti1Image(np.arange(64, dtype=np.float32).reshape(4, 4, 4), np.eye(4)), tmp_path / "head.nii.gz")
+    with pytest.raises(InputError, match=r"pddm-utils\[extraction\]"):
+        extract_with_deepbet(load_volume(tmp_path / "head.nii.gz"))
+
+
+def _not_installed(name: str) -> str:
+    raise PackageNotFoundError(name)
 
 
 def test_without_scans_there_are_no_figures_of_them(monkeypatch, tmp_path) -> None:

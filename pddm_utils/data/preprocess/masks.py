@@ -62,8 +62,17 @@ def brain_of(row: ManifestRow, scan: LoadedVolume, t1: str = "") -> tuple[np.nda
 
 def _extract(scan: LoadedVolume) -> np.ndarray:
     """Brain of a T1 scan with skull, `(X, Y, Z)` bool on its grid."""
+    return extract_brain(scan) if extractor() == "threshold" else extract_with_deepbet(scan)
+
+
+def extract_with_deepbet(scan: LoadedVolume) -> np.ndarray:
+    """Brain of a T1 scan with skull, `(X, Y, Z)` bool on its grid, by the network of Fisch et al. (2024).
+
+    Raises:
+        InputError: deepbet is not installed, or finds no brain.
+    """
     if extractor() == "threshold":
-        return extract_brain(scan)
+        raise InputError("deepbet is not installed; run: pip install 'pddm-utils[extraction]'")
     from deepbet import BrainExtraction
 
     _, mask, _ = BrainExtraction(no_gpu=True).run(nib.Nifti1Image(scan.data, scan.affine))
