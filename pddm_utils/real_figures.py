@@ -1,4 +1,4 @@
-"""Figures of real scans for the book: brain extraction, preprocessing, and what `detect` draws of a patient."""
+"""Figures of real scans: brain extraction, preprocessing, domain randomisation, and a patient in `detect`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from pddm_utils.data.brain import extract_brain
 from pddm_utils.data.manifest import ManifestRow, write_manifest
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.preprocess.masks import extract_with_deepbet
 from pddm_utils.data.preprocess.run import preprocess_manifest
+from pddm_utils.data.randomised_slices import RandomisedSlices
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
@@ -24,6 +26,7 @@ from pddm_utils.evaluation.metrics import dice
 from pddm_utils.files import whole_file
 from pddm_utils.show.extraction import REFERENCE, extraction_figure
 from pddm_utils.show.preprocess_page import quality_figure, write_quality_page
+from pddm_utils.show.randomised import randomised_figure
 
 _HEALTHY = 2  # healthy scans to preprocess, the first ones of the test list
 _HEADS = 20  # healthy scans whose brain is extracted, the first ones of the test list
@@ -81,7 +84,8 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
         out: folder for the pictures.
 
     Returns:
-        `brain-extraction.png`, `preprocess-ixi.png`, `preprocess-mslub.png` and `detect-mslub.png`.
+        Those pictures: `brain-extraction.png`, `preprocess-ixi.png`, `preprocess-mslub.png`, `detect-mslub.png` and
+        `randomised.png`.
 
     Raises:
         InputError: the scans or deepbet are missing, one cannot be preprocessed, or a file cannot be written.
@@ -100,6 +104,8 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
         figures[f"preprocess-{name}"] = quality_figure(np.load(last.folder / "pictures.npy", allow_pickle=False))
     patient = mslub_rows(root, "T2")[-1]
     figures["detect-mslub"] = detect(patient.image, contrast="T2").figure()
+    row, cache = ixi_rows(root, 1, 0, 0)[0], ScanCache(runs / "cache")
+    figures["randomised"] = randomised_figure(load_scan(row, cache), RandomisedSlices([row], cache))
     written = []
     for name, figure in figures.items():
         with whole_file(out / f"{name}.png") as partial:

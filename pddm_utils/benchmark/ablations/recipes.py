@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from pddm_utils.benchmark.ablations.reconstruct import Model, grid_boxes, join_b
 from pddm_utils.benchmark.models import healthy_rows, model_folder, train_method
 from pddm_utils.benchmark.parts import weights_digest
 from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, data_digest, prepare_all
+from pddm_utils.data.randomised_slices import RandomisedSlices
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.boxes import BoxGrid, Generators, random_grid_boxes
@@ -27,7 +29,7 @@ from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.diffusion import OBJECTIVES
 from pddm_utils.settings import Settings, load_settings
 from pddm_utils.source_code import code_version
-from pddm_utils.training import Trainer
+from pddm_utils.training import SliceSource, Trainer
 
 MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
 _PAPER = {"noise": "simplex", "timestep_power": 1, "warmup_steps": 0, "learning_rate": 1e-4,
@@ -64,6 +66,7 @@ class Recipe:
         changes: settings that differ from the profile's.
         objective: what is learnt, where it is not the method's own.
         start: recipe whose weights it starts from; random ones when empty.
+        slices: what it sees of the healthy scans.
     """
 
     profile: str
@@ -71,6 +74,7 @@ class Recipe:
     changes: Mapping[str, Any] = field(default_factory=dict)
     objective: type[DiffusionObjective] | None = None
     start: str = ""
+    slices: Callable[[Sequence[ManifestRow], ScanCache], SliceSource] = HealthySlices
 
     @property
     def settings(self) -> Settings:
@@ -89,6 +93,8 @@ RECIPES = {
     "simulated": Recipe("real", changes=_SIMULATED_T1),
     "real": Recipe("real"),
     "simulated, then real": Recipe("real", start="simulated"),
+    "domain-randomised": Recipe("real", slices=RandomisedSlices),
+    "domain-randomised, then real": Recipe("real", start="domain-randomised"),
 }
 
 
@@ -122,7 +128,7 @@ def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Pat
         raise InputError(f"recipe {name!r}; choose among {', '.join(RECIPES)}")
     recipe, settings = RECIPES[name], RECIPES[name].settings
     rows, seed, cache = cohort_rows(settings), settings.seeds[0], ScanCache(runs / "cache")
-    if recipe.objective is None and not recipe.start:
+    if recipe.objective is None and not recipe.start and recipe.slices is HealthySlices:
         train_method(settings, recipe.method, seed, runs, cache.folder, rows, accept_code_change)
         return model_folder(settings, recipe.method, seed, runs, rows, accept_code_change)
     objective, start = recipe.objective or OBJECTIVES[recipe.method], None
@@ -131,10 +137,10 @@ def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Pat
         objective = fine_tuning(objective, start)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     content = [settings.training_key(recipe.method, seed), recipe.objective and recipe.objective.__name__,
-               weights_digest(start), data_digest(train + val), code_version(__name__)]
+               recipe.slices.__name__, weights_digest(start), data_digest(train + val), code_version(__name__)]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     prepare_all(train + val, cache)
-    train, val = HealthySlices(train, cache), HealthySlices(val, cache)
+    train, val = recipe.slices(train, cache), recipe.slices(val, cache)
     folder = runs / "models" / f"ablation-{recipe.method}-seed{seed}-{key}"
     return Trainer(objective(recipe.method, settings, train[0].shape[-1]), seed, train, val, folder).run()
 

@@ -25,8 +25,11 @@ from pddm_utils.benchmark.ablations.record import is_recorded, write_question
 from pddm_utils.benchmark.evaluate import every_nth_slice
 from pddm_utils.benchmark.parts import kept_table, weights_digest
 from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
+from pddm_utils.data.sources import require_data_root
+from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.errors import InputError
 from pddm_utils.settings import Settings
 from pddm_utils.source_code import code_version
@@ -44,6 +47,7 @@ class TrainedQuestion:
         levels: noise levels to choose among; the profile's when empty.
         datasets: endings of the test sets' names.
         share: of the test subjects.
+        mslub: contrasts of MSLUB to test on too, other than the profile's.
     """
 
     variants: tuple[str, ...]
@@ -52,6 +56,7 @@ class TrainedQuestion:
     levels: tuple[int, ...] = ()
     datasets: tuple[str, ...] = ("-tumour",)
     share: float = 1.0
+    mslub: tuple[str, ...] = ()
 
 
 TRAINED_QUESTIONS = {
@@ -61,6 +66,8 @@ TRAINED_QUESTIONS = {
     "box_size_in_training": TrainedQuestion(("mixed boxes",), box_sizes=MIXED_SIZES, levels=(649, 749, 818), share=0.5),
     "simulated_to_real": TrainedQuestion(("real", "simulated", "simulated, then real"), "real",
                                          datasets=("-tumour", "mslub-t1")),
+    "domain_randomisation": TrainedQuestion(("real", "simulated", "domain-randomised"), "real",
+                                            datasets=("-tumour", "mslub-t1"), mslub=("T2",)),
 }
 
 
@@ -94,10 +101,14 @@ class TrainedAblations:
         """The first so many lesioned scans of each data set of a split, with lesion in the slices that are kept."""
         rows = [row for row in cohort_rows(settings) if row.split == split and row.lesion_mask]
         for name in dict.fromkeys(row.dataset for row in rows if row.dataset.endswith(tuple(endings))):
-            for row in [row for row in rows if row.dataset == name][:limit]:
-                scan = every_nth_slice(load_scan(row, ScanCache(self.runs / "cache")), step)
-                if scan.lesion_mask.any():
-                    yield scan
+            yield from self.kept_scans([row for row in rows if row.dataset == name][:limit], step)
+
+    def kept_scans(self, rows: Sequence[ManifestRow], step: int) -> Iterator[Scan]:
+        """Every n-th slice of these scans; those without lesion in what is kept are left out."""
+        for row in rows:
+            scan = every_nth_slice(load_scan(row, ScanCache(self.runs / "cache")), step)
+            if scan.lesion_mask.any():
+                yield scan
 
 
 def run_trained_ablations(run: TrainedAblations, names: Sequence[str] = tuple(TRAINED_QUESTIONS)) -> list[Path]:
@@ -156,6 +167,8 @@ def _variant(run: TrainedAblations, question: TrainedQuestion, variant: str, fol
                                 [f"-{kind}" for kind in settings.lesion_kinds]))
     test = list(run.scans(settings, "test", run.slice_step, max(1, round(run.subjects * question.share)),
                           question.datasets))
+    for contrast in question.mslub:
+        test += run.kept_scans(mslub_rows(require_data_root(), contrast), run.slice_step)
     records = []
     for box in tqdm(question.box_sizes or (None,), desc=variant, unit="box size"):
         chosen = chosen_level(method, folder, validation, question.levels or settings.timesteps, box)
