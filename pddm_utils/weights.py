@@ -10,6 +10,7 @@ from safetensors import safe_open
 from pddm_utils.errors import InputError
 from pddm_utils.settings import Settings
 
+HEALTHY_PLACES = "healthy_places.safetensors"  # beside a model: what healthy scans look like to it; no weights
 _PACKAGE = Path(__file__).parent
 
 
@@ -50,10 +51,15 @@ def weights_folder(name: str) -> Path:
     return folder
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model's folder, sorted; what lies beside the weights is none of them."""
+    return sorted(path for path in folder.rglob("*.safetensors") if path.name != HEALTHY_PLACES)
+
+
 def stored_parameters(folder: Path) -> int:
     """Number of parameters in the safetensors files of a model's folder: all that it needs at test time."""
     count = 0
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in weight_files(folder):
         with safe_open(path, framework="np") as file:
             count += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())
     return count

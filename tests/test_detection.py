@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from pddm_utils.__main__ import main
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan, to_scan_space
 from pddm_utils.detection import Detection, contrast_of_name, detect
 from pddm_utils.errors import InputError
+from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
+from pddm_utils.weights import HEALTHY_PLACES, weights_folder
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +30,20 @@ def scan_file(tmp_path_factory):
     image = to_scan_space(scan.image, scan.affine, reference)
     path = tmp_path_factory.mktemp("scan") / "patient one_T2w.nii.gz"
     nib.save(nib.Nifti1Image((image.get_fdata() * 1000).astype(np.int16), affine), path)
+    nib.save(to_scan_space(scan.lesion_mask, scan.affine, reference), path.with_name("lesion.nii.gz"))
     return path
 
 
 @pytest.fixture(scope="module")
 def detection(scan_file, tmp_path_factory) -> Detection:
     return detect(scan_file, out=tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def z_score(scan_file, tmp_path_factory) -> tuple[Detection, Path]:
+    """The same scan with the z-score map, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("z-score")
+    return detect(scan_file, out=folder, map_kind="z-score"), folder
 
 
 def test_results_lie_on_the_scans_own_grid(scan_file, detection) -> None:
@@ -59,6 +72,40 @@ def test_same_scan_same_result(scan_file, detection) -> None:
     assert np.array_equal(again.prepared_map, detection.prepared_map)
 
 
+def test_z_score_finds_more_of_a_tumour_than_the_residual(scan_file, detection, z_score) -> None:
+    lesion = np.asarray(nib.load(scan_file.with_name("lesion.nii.gz")).dataobj) > 0
+    maps = (detection.anomaly_map.get_fdata(), nib.load(z_score[1] / "anomaly_map.nii.gz").get_fdata())
+    assert np.array_equal(*map(np.isnan, maps)), "the same voxels are assessed"
+    residual, unusual = (average_precision(np.nan_to_num(values), lesion) for values in maps)
+    assert unusual > residual + 0.1
+
+
+def test_z_score_has_a_threshold_of_its_own_and_files_name_map_and_unit(detection, z_score) -> None:
+    found, folder = z_score
+    assert found.threshold != detection.threshold and found.anomalous_ml > 0
+    assert np.array_equal(found.prepared_mask, drop_small_components(found.prepared_map > found.threshold))
+    assert found.prepared_map.max() > 1.5, "in standard deviations, not in intensity"
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["map"], report["map_unit"]) == ("z-score", "healthy standard deviations")
+    assert report["threshold"] == found.threshold
+    page = (folder / "report.html").read_text()
+    assert "z-score (healthy standard deviations)" in page and page.count("healthy standard deviations") > 1
+    labels = [axes.get_ylabel() for axes in found.figure().axes]
+    assert "anomaly map (healthy standard deviations)" in labels
+    assert detection.report()["map"] == "residual"
+
+
+def test_a_model_without_healthy_places_says_how_to_make_them(scan_file, tmp_path, capsys) -> None:
+    model = tmp_path / "own"
+    shutil.copytree(weights_folder("simulated-t2-pddpm"), model)
+    (model / HEALTHY_PLACES).unlink()
+    words = ["detect", str(scan_file), "--out", str(tmp_path / "out"), "--model", str(model), "--map", "z-score"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert str(model / HEALTHY_PLACES) in said and "python -m pddm_utils publish" in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
     paths = detection.save(tmp_path / "deep" / "er")
     assert sorted(p.name for p in (tmp_path / "deep" / "er").iterdir()) == sorted(p.name for p in paths)
@@ -70,8 +117,6 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
 
 
 def test_contrast_comes_from_the_name_or_from_the_caller(tmp_path) -> None:
-    from pathlib import Path
-
     assert contrast_of_name(Path("sub-01_T2w.nii.gz")) == "T2"
     assert contrast_of_name(Path("IXI012-HH-1211_T1.nii.gz")) == "T1"
     for name in ("scan.nii.gz", "T1_to_T2.nii.gz"):
@@ -82,6 +127,7 @@ def test_contrast_comes_from_the_name_or_from_the_caller(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"map_kind": "zscore"}, "map 'zscore' does not exist; choose residual or z-score"),
         ({"contrast": "FLAIR"}, "no model for contrast 'FLAIR'"),
         ({"model": "simulated-t2-vae"}, "choose one of ixi-t1-ddpm, ixi-t1-pddpm, simulated-t2-ddpm"),
         ({"model": "ixi-t1-pddpm"}, "is for T1, the scan is T2"),

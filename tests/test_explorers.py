@@ -74,6 +74,12 @@ def test_a_whole_scan_fits_into_a_page() -> None:
     assert view_volume(scan, values).payload_bytes < PAGE_BYTES / 2
 
 
+def test_a_map_in_other_units_keeps_its_scale_and_says_its_unit() -> None:
+    frames = view_volume(SCAN, 40 * MAP, 6.0, "healthy standard deviations").frames
+    assert frames["limit"] >= 40 * MAP.max() and frames["unit"] == "healthy standard deviations"
+    assert frames["threshold"] == pytest.approx(6.0 / frames["limit"] * 255, abs=1)
+
+
 def test_noisy_slice_is_the_schedulers() -> None:
     figure = FIGURES["forward"]
     clean = torch.from_numpy(SCAN.image[6])[None, None] * 2 - 1

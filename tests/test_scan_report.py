@@ -18,8 +18,9 @@ SCAN = small_scan()
 MAP = (np.random.default_rng(1).uniform(0, 0.2, SCAN.image.shape) + 0.3 * SCAN.lesion_mask) * SCAN.brain_mask
 FACTS = {
     "scan": "patient <one>_T2.nii.gz", "contrast": "T2", "model": "simulated-t2-pddpm", "timestep": 818,
-    "threshold_rule": "healthy-quantile-0.99", "threshold": 0.25, "anomalous_ml": 1.2, "assessed_ml": 30.0,
-    "brain_ml": 60.0, "out_of_distribution": 7.5, "quality": {"brain_ml": 60.0}, "deviations": {"brain_ml": -7.5},
+    "threshold_rule": "healthy-quantile-0.99", "threshold": 0.25, "map": "residual", "map_unit": "scaled intensity",
+    "anomalous_ml": 1.2, "assessed_ml": 30.0, "brain_ml": 60.0,
+    "out_of_distribution": 7.5, "quality": {"brain_ml": 60.0}, "deviations": {"brain_ml": -7.5},
     "warnings": ["The brain volume (ml) is 60."], "notice": "For research and teaching, not for diagnosis.",
 }
 

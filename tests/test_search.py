@@ -25,7 +25,6 @@ from pddm_utils.benchmark.search.forms import (
     signed,
 )
 from pddm_utils.benchmark.search.ideas import BASE_LINE, IDEAS, LATER_IDEAS, Rebuild, Reference, idea_map, rebuild_scan
-from pddm_utils.benchmark.search.place import HealthyPlaces
 from pddm_utils.benchmark.search.run import Search, look_at_test
 from pddm_utils.benchmark.search.tables import (
     chosen_ideas,
@@ -41,6 +40,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_sc
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.methods.diffusion import subject_seed
+from pddm_utils.places import HealthyPlaces
 from pddm_utils.show.search import idea_figure
 
 ROOT = Path(__file__).parents[1]

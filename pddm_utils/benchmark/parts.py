@@ -16,6 +16,7 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
 from pddm_utils.files import whole_file, write_text
 from pddm_utils.settings import Settings
+from pddm_utils.weights import weight_files
 
 
 def write_csv(table: pd.DataFrame, path: Path, floats: str = "%.6g") -> None:
@@ -59,5 +60,5 @@ def weights_digest(folder: Path | None) -> str:
     if folder is None:
         return ""
     # `model_index.json` is no part of it: publishing sets the noise level there, and scores name theirs.
-    files = [path for pattern in ("*.safetensors", "*config.json") for path in sorted(folder.rglob(pattern))]
+    files = weight_files(folder) + sorted(folder.rglob("*config.json"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

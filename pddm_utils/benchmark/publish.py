@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from pddm_utils.benchmark.models import model_folder
+from pddm_utils.benchmark.evaluate import every_nth_slice
+from pddm_utils.benchmark.models import healthy_rows, model_folder
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.catalogue import SHIPPED_METHODS
 from pddm_utils.data.cohort import cohort_rows
@@ -21,10 +22,17 @@ from pddm_utils.errors import InputError
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.files import replace_folder
 from pddm_utils.methods.diffusion import DiffusionReconstruction
+from pddm_utils.places import (
+    REFERENCE_SLICE_STEP,
+    REFERENCE_SUBJECTS,
+    HealthyPlaces,
+    PlaceStatistics,
+    z_score_thresholds,
+)
 from pddm_utils.quality import healthy_reference
 from pddm_utils.settings import Settings
 from pddm_utils.training import finished_key, read_training
-from pddm_utils.weights import model_name, weights_root
+from pddm_utils.weights import HEALTHY_PLACES, model_name, weights_root
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
 _DATA = {
@@ -83,7 +91,7 @@ def publish(settings: Settings, runs: Path, results: Path, accept_code_change: b
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         facts = _facts(settings, method, rows)
-        facts["reference"] = _reference(settings, source, facts["timestep"], runs)
+        facts |= _healthy_facts(settings, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
         _set_timestep(temporary / "model_index.json", facts["timestep"])
         (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
@@ -100,11 +108,22 @@ def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any
             "timestep": int(rows.timestep.iloc[0]), "thresholds": thresholds}
 
 
-def _reference(settings: Settings, source: Path, timestep: int, runs: Path) -> dict[str, Any]:
-    """What the healthy validation scans look like to the model: `detect` warns where a scan is unlike them."""
+def _healthy_facts(settings: Settings, source: Path, timestep: int, runs: Path, places: Path) -> dict[str, Any]:
+    """What healthy scans look like to the model; their residuals by place go to a file of their own.
+
+    Training scans give the residuals by place, validation scans all else: the thresholds of the z-score map, and the
+    reference with which `detect` warns where a scan is unlike them.
+    """
     method, cache = DiffusionReconstruction.from_pretrained(source, source.name, settings), ScanCache(runs / "cache")
-    scans = (load_scan(row, cache) for row in cohort_rows(settings) if row.split == "val" and not row.lesion_mask)
-    return healthy_reference((scan, method.reconstruct(scan, timestep)) for scan in scans)
+    rows, healthy = cohort_rows(settings), HealthyPlaces()
+    for row in healthy_rows(rows, "train")[:REFERENCE_SUBJECTS]:
+        scan = every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP)
+        healthy.add(scan.image - method.reconstruct(scan, timestep), scan.brain_mask)
+    healthy.statistics().save(places)
+    scans = (load_scan(row, cache) for row in healthy_rows(rows, "val"))
+    pairs = [(scan, method.reconstruct(scan, timestep)) for scan in scans]
+    return {"z_score_thresholds": z_score_thresholds(pairs, PlaceStatistics.load(places)),
+            "reference": healthy_reference(pairs)}
 
 
 def _set_timestep(index: Path, timestep: int) -> None:
@@ -118,6 +137,8 @@ def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, 
     parameters = parameter_count(pipeline.unet)
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
     made = f"make benchmark PROFILE={settings.profile} && python -m pddm_utils publish --profile {settings.profile}"
+    z_score = (f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
+               f"same rule); by residuals of {REFERENCE_SUBJECTS} healthy training subjects: `{HEALTHY_PLACES}`")
     box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
     return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
 
@@ -133,6 +154,7 @@ For research and teaching, not for diagnosis.
 | validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
 | noise level | index {facts["timestep"]}, chosen on validation subjects |
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
+| z-score map | {z_score} |
 | made with | `{made}` |
 
 Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those

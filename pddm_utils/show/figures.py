@@ -28,7 +28,8 @@ from pddm_utils.show.style import outline as draw_outline
 FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
 RESIDUAL_LABEL = r"$|x - \hat{x}|$ (scaled intensity)"
-MAP_LABEL = "anomaly map (scaled intensity)"
+INTENSITY_UNIT = "scaled intensity"
+MAP_LABEL = f"anomaly map ({INTENSITY_UNIT})"
 
 _BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
 _SHADE = [withStroke(linewidth=2.6, foreground="black", alpha=0.5)]
@@ -124,15 +125,17 @@ def show_reconstruction(
     anomaly_map: np.ndarray,
     slice_index: int | None = None,
     threshold: float | None = None,
+    unit: str = INTENSITY_UNIT,
 ) -> Figure:
     """Original, reconstruction, anomaly map, and what lies above the threshold against the lesion.
 
     Args:
         scan: a prepared scan.
         reconstruction: `(D, H, W)` in [0, 1].
-        anomaly_map: `(D, H, W)`, at least 0, in units of scaled intensity.
+        anomaly_map: `(D, H, W)`, at least 0.
         slice_index: when left out, the slice with most lesion; without a lesion mask that with most anomaly.
         threshold: voxels with a larger map value are marked; none when left out.
+        unit: of map and threshold.
 
     Raises:
         InputError: volumes of another shape than the scan, or no such slice.
@@ -149,7 +152,7 @@ def show_reconstruction(
     panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
     shown = panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
                    vmax=colour_limit(anomaly_map[index]))
-    colour_bar(figure, shown, axes[2], MAP_LABEL)
+    colour_bar(figure, shown, axes[2], f"anomaly map ({unit})")
     panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
     keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
     if threshold is not None:

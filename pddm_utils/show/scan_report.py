@@ -58,7 +58,7 @@ def report_page(
         facts: of `Detection.report`.
     """
     title = f"{facts['scan']}: {facts['anomalous_ml']:.1f} ml above the threshold"
-    pictures = "".join(_picture(scan, reconstruction, anomaly_map, index, facts["threshold"])
+    pictures = "".join(_picture(scan, reconstruction, anomaly_map, index, facts)
                        for index in slices_of_interest(anomaly_map, scan.brain_mask))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -71,7 +71,7 @@ def report_page(
 <p>The slices with the largest anomaly map, in radiological view (the patient's right is on the left).</p>
 {pictures}
 <h2>All of it</h2>
-{view_volume(scan, anomaly_map, facts["threshold"]).to_html("volume")}
+{view_volume(scan, anomaly_map, facts["threshold"], facts["map_unit"]).to_html("volume")}
 <h2>Numbers</h2>
 {_table(facts)}
 </body></html>
@@ -85,8 +85,10 @@ def _warnings(facts: Mapping[str, Any]) -> str:
     return "".join(f'<p class="warning">{html.escape(warning)}</p>' for warning in facts["warnings"])
 
 
-def _picture(scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray, index: int, threshold: float) -> str:
-    figure = show_reconstruction(scan, reconstruction, anomaly_map, index, threshold)
+def _picture(
+    scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray, index: int, facts: Mapping[str, Any]
+) -> str:
+    figure = show_reconstruction(scan, reconstruction, anomaly_map, index, facts["threshold"], facts["map_unit"])
     height = f"slice {index} of {len(scan.image)}"
     return (f'<img src="data:image/png;base64,{_png(figure)}" '
             f'alt="Scan, reconstruction, anomaly map and voxels above the threshold, {height}">')
@@ -101,6 +103,7 @@ def _png(figure: Figure) -> str:
 
 def _table(facts: Mapping[str, Any]) -> str:
     rows = {
+        "anomaly map": f"{facts['map']} ({facts['map_unit']})",
         "model": facts["model"], "noise level (timestep)": facts["timestep"],
         f"threshold ({facts['threshold_rule']} of healthy validation scans)": f"{facts['threshold']:.3f}",
         "above the threshold": f"{facts['anomalous_ml']:.1f} ml",

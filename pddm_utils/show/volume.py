@@ -6,12 +6,14 @@ book has at most 3 MB of its own and is read on phones, on paper and by screen r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import bounding_box
-from pddm_utils.show.figures import FOUND_COLOUR
+from pddm_utils.show.figures import FOUND_COLOUR, INTENSITY_UNIT
 from pddm_utils.show.style import LESION_COLOUR
 from pddm_utils.show.widget import (
     LEVELS,
@@ -54,13 +56,16 @@ class VolumeViewer(InteractiveFigure):
         return np.where(levels[..., None] > level, mixed, grey).astype(np.uint8)
 
 
-def view_volume(scan: Scan, anomaly_map: np.ndarray, threshold: float | None = None) -> VolumeViewer:
+def view_volume(
+    scan: Scan, anomaly_map: np.ndarray, threshold: float | None = None, unit: str = INTENSITY_UNIT
+) -> VolumeViewer:
     """Look at an anomaly map over its scan in three planes, with a crosshair.
 
     Args:
         scan: a prepared scan; its lesion mask, if any, is outlined.
         anomaly_map: `(D, H, W)`, at least 0.
-        threshold: the map is shown above it, in scaled intensity; a quarter of the scale when left out.
+        threshold: the map is shown above it; a quarter of the scale when left out.
+        unit: of map and threshold.
 
     Raises:
         InputError: a map of another shape, or values that are negative or not finite.
@@ -79,7 +84,8 @@ def view_volume(scan: Scan, anomaly_map: np.ndarray, threshold: float | None = N
     first = np.array([part.start for part in box])
     shift = np.eye(4)
     shift[:3, 3] = first[::-1]
-    limit = common_limit(float(anomaly_map.max()))
+    peak = float(anomaly_map.max())
+    limit = common_limit(peak) if peak <= 1 else math.ceil(peak)
     brightest = np.unravel_index(anomaly_map[box].argmax(), anomaly_map[box].shape)
     start = limit / 4 if threshold is None else threshold
     return VolumeViewer(frames={
@@ -88,6 +94,7 @@ def view_volume(scan: Scan, anomaly_map: np.ndarray, threshold: float | None = N
         "start": [int(value) for value in brightest],
         "affine": (scan.affine @ shift)[:3].tolist(),
         "limit": limit,
+        "unit": unit,
         "threshold": int(to_levels(np.float64(start), limit)),
         "lesion_colour": LESION_COLOUR,
         "cross_colour": FOUND_COLOUR,

@@ -19,9 +19,9 @@ from pddm_utils.benchmark.search.forms import (
     rank_sum,
     signed,
 )
-from pddm_utils.benchmark.search.place import HealthyPlaces
 from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane, median_filter
+from pddm_utils.places import HealthyPlaces, lesion_z_score
 
 BASE_LINE = "base line"
 LEVELS = (499, 649, 749, 818, 899, 949, 979)
@@ -120,8 +120,7 @@ def _z_score(scan: Scan, volumes: Sequence[np.ndarray], reference: Reference) ->
 
 
 def _signed_z_score(scan: Scan, volumes: Sequence[np.ndarray], reference: Reference) -> np.ndarray:
-    z = reference.places.z_score(scan.image - volumes[0], scan.brain_mask)
-    return (-z if scan.contrast == "T1" else z).clip(min=0)
+    return lesion_z_score(scan, volumes[0], reference.places)
 
 
 def _above_healthy(scan: Scan, volumes: Sequence[np.ndarray], reference: Reference) -> np.ndarray:

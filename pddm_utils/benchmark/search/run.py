@@ -31,7 +31,6 @@ from pddm_utils.benchmark.search.ideas import (
     idea_map,
     rebuild_scan,
 )
-from pddm_utils.benchmark.search.place import HealthyPlaces
 from pddm_utils.benchmark.search.tables import chosen_ideas, read_search
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
@@ -42,6 +41,7 @@ from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision, lesion_share
 from pddm_utils.files import whole_file, write_text
 from pddm_utils.methods.intensity import IntensityThreshold
+from pddm_utils.places import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, HealthyPlaces
 from pddm_utils.settings import load_settings
 from pddm_utils.source_code import code_version
 from pddm_utils.weights import weights_folder
@@ -49,7 +49,6 @@ from pddm_utils.weights import weights_folder
 COHORTS = {"simulated-t2": "laptop", "ixi-t1": "real"}  # and the profile that names its subjects
 METHODS = ("ddpm", "pddpm")
 LESION_KINDS = ["tumour", "ms"]
-REFERENCE_SUBJECTS = 20  # healthy training subjects
 ONE_PASS_ONLY = ("pddpm",)  # four boxes a slice: ideas that ask the network again would take most of all the time
 _CODE = "pddm_utils.benchmark.search.ideas"
 _REBUILD_CODE = "pddm_utils.benchmark.ablations.reconstruct"
@@ -70,7 +69,7 @@ class Search:
     results: Path
     runs: Path
     cohorts: tuple[str, ...] = tuple(COHORTS)
-    slice_step: int = 3
+    slice_step: int = REFERENCE_SLICE_STEP
     test_subjects: int = 20
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ function controls(data) {
   const threshold = slider(["show the map above"], LEVELS, data.threshold, "threshold");
   threshold.input.before(colourBar(data.heat));
   const outline = choice("checkbox", "outline the lesion", "outline", true);
-  const scale = make("div", {}, threshold.node, ends(data.limit, "anomaly map (scaled intensity)"));
+  const scale = make("div", {}, threshold.node, ends(data.limit, `anomaly map (${data.unit})`));
   const node = make("div", { class: "top" }, ...places.map((one) => one.node), opacity.node, scale);
   return { node, places, opacity, threshold, outline };
 }
