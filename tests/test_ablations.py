@@ -42,6 +42,7 @@ from pddm_utils.benchmark.ablations.tables import (
     mean_table,
     read_ablation,
     threshold_rules,
+    trained_markdown,
     training_budget,
 )
 from pddm_utils.benchmark.ablations.tumours import SetTumour, set_tumours
@@ -313,6 +314,18 @@ def test_other_settings_make_another_table(finished: Ablations, tmp_path: Path) 
     fewer = dataclasses.replace(finished, subjects=1, results=shutil.copytree(finished.results, tmp_path / "results"))
     assert run_ablations(fewer, ["noise_kind"]) == [fewer.results / "noise_kind.csv"]
     assert read_ablation(fewer.results, "noise_kind")[0].subject.nunique() == 1
+
+
+def test_table_of_trainings_has_a_column_for_each_patient_of_a_small_data_set() -> None:
+    rows = [("ixi-t1-tumour", f"s{number}", name, level, 0.1 * number + gain)
+            for name, gain in (("real", 0.0), ("other", 0.25)) for number in range(5)
+            for level in ("validation", "authors")]
+    rows += [("mslub-t2", "p1", name, "validation", value) for name, value in (("real", 0.5), ("other", 0.001))]
+    table = pd.DataFrame(rows, columns=["dataset", "subject", "variant", "noise_level", "auprc"])
+    head, _, first, second = trained_markdown(table).splitlines()
+    assert head == "| training | ixi-t1-tumour (n = 5) | p1 T2 | minus real, ixi-t1-tumour |"
+    assert first == "| real | 0.200 | 0.500 | – |"
+    assert second == "| other | 0.450 | 0.0010 | 0.250 [0.250, 0.250] |"
 
 
 def test_bad_requests_end_with_one_line(capsys, tmp_path: Path) -> None:

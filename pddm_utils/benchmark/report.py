@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pddm_utils.benchmark.ablations.tables import read_ablation, trained_markdown
 from pddm_utils.benchmark.leaderboard import (
     finished_runs,
     improvement_markdown,
@@ -198,6 +199,18 @@ def outcome_block(folder: Path) -> str:
             f"torch {made['packages']['torch']}.")
 
 
+def trained_block(folder: Path, question: str) -> str:
+    """What trainings that differ in one thing give on the same test scans."""
+    table, made = read_ablation(folder, question)
+    used = table[table.noise_level == "validation"]
+    levels = ", ".join(f"{name} {part.timestep.iloc[0]}" for name, part in used.groupby("variant", sort=False))
+    return (f"{trained_markdown(table)}\n\nAUPRC, mean over subjects, one training seed; difference on the same "
+            f"subjects with a 95 % bootstrap interval; single patients have none. Every n-th slice with "
+            f"n = {made['settings']['slice_step']}. Timestep chosen on validation subjects: {levels}. "
+            f"`python -m pddm_utils trained-ablations --questions {question}`; {made['hardware']['cpu']}, "
+            f"torch {made['packages']['torch']}.")
+
+
 def models_block() -> str:
     """The cards of all shipped models, one after another."""
     cards = [path.read_text(encoding="utf-8").strip() for path in sorted(weights_root().glob("*/README.md"))]
@@ -208,8 +221,8 @@ def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND PROFILE [DATASET] -->` ... `<!-- /results -->`, KIND one of auprc, auprc-authors,
-    patients, dice, healthy, leaderboard, ideas, ideas-on-test; `<!-- results:leaderboards -->` for the leaderboard of
-    every full run; and `<!-- results:models -->` for the cards of the shipped models.
+    patients, dice, healthy, leaderboard, ideas, ideas-on-test, trained; `<!-- results:leaderboards -->` for the
+    leaderboard of every full run; and `<!-- results:models -->` for the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
@@ -219,7 +232,8 @@ def fill_marks(text: str, results: Path) -> str:
         makers = {"auprc": auprc_block, "auprc-authors": lambda folder: auprc_block(folder, "authors"),
                   "patients": patients_block, "dice": dice_block, "healthy": healthy_block,
                   "leaderboard": leaderboard_block, "leaderboards": lambda: leaderboards_block(results),
-                  "models": models_block, "ideas": ideas_block, "ideas-on-test": outcome_block}
+                  "models": models_block, "ideas": ideas_block, "ideas-on-test": outcome_block,
+                  "trained": trained_block}
         if kind not in makers:
             raise InputError(f"unknown mark results:{match[1]}; known kinds: {', '.join(makers)}")
         if rest:

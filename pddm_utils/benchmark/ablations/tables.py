@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.tables import summary_table
+from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, summary_table
 from pddm_utils.errors import InputError
 from pddm_utils.evaluation.statistics import bootstrap_interval, holm, paired_difference
 from pddm_utils.evaluation.thresholds import RULES
@@ -126,3 +126,32 @@ def training_budget(scores: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
                             "mean": interval.mean, "low": interval.low, "high": interval.high,
                             "subjects": interval.n})
     return pd.DataFrame(records).sort_values(["dataset", "method", "cpu_minutes"], ignore_index=True)
+
+
+def trained_markdown(table: pd.DataFrame) -> str:
+    """AUPRC of every training, a row each, and its difference to the first one on the largest data set.
+
+    Args:
+        table: of a question with trainings of its own; data sets of fewer than five subjects give a column a patient.
+
+    Returns:
+        A Markdown table; noise levels as validation chose them.
+    """
+    table = table[table.noise_level == "validation"]
+    columns, largest = {}, table.groupby("dataset").subject.nunique().idxmax()
+    for dataset, part in table.groupby("dataset", sort=False):
+        subjects = list(part.subject.unique())
+        if len(subjects) >= 5:
+            columns[f"{dataset} (n = {len(subjects)})"] = part.groupby("variant").auprc.mean()
+            continue
+        for subject in subjects:
+            values = part[part.subject == subject].set_index("variant").auprc
+            columns[f"{subject} {dataset.rsplit('-', 1)[1].upper()}"] = values
+    wide = table[table.dataset == largest].pivot(index="subject", columns="variant", values="auprc")
+    reference, *_ = variants = list(table.variant.unique())
+    rows = []
+    for variant in variants:
+        cells = [f"{values[variant]:.{4 if values[variant] < 0.005 else 3}f}" for values in columns.values()]
+        difference = paired_difference(wide[variant], wide[reference])
+        rows.append([variant, *cells, NO_VALUE if variant == reference else format_interval(difference._asdict())])
+    return markdown_table(["training", *columns, f"minus {reference}, {largest}"], rows)
