@@ -7,11 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.benchmark.publish import publish
 from pddm_utils.benchmark.report import fill_marks
 from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
 from pddm_utils.benchmark.tables import (
@@ -23,6 +25,9 @@ from pddm_utils.benchmark.tables import (
     summary_table,
 )
 from pddm_utils.catalogue import METHOD_NAMES
+from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.prepare import prepare_scan
+from pddm_utils.detection import detect
 from pddm_utils.errors import InputError
 from pddm_utils.settings import load_settings
 
@@ -110,6 +115,23 @@ def test_a_method_that_was_left_out_is_no_error() -> None:
     scores = made_up_scores()
     text = headline_markdown(scores[scores.method != "ddpm"])
     assert METHOD_NAMES["ddpm"] not in text and METHOD_NAMES["pddpm"] in text
+
+
+def test_published_models_are_what_detect_takes(benchmark: Benchmark, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pddm_utils.benchmark.publish.weights_root", lambda: tmp_path / "weights")
+    folders = publish(benchmark.settings, benchmark.runs, benchmark.results)
+    assert [folder.name for folder in folders] == ["simulated-t2-ddpm", "simulated-t2-pddpm"]
+    assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == sorted(folder.name for folder in folders)
+    scores, _ = read_results(benchmark.results)
+    scan = prepare_scan(ManifestRow("s", "simulated:210003", "", "", "test", "simulated-t2-healthy", "T2"))
+    nib.save(nib.Nifti1Image(scan.image.T, scan.affine), tmp_path / "scan.nii.gz")
+    for folder, method in zip(folders, ("ddpm", "pddpm"), strict=True):
+        used = scores[(scores.method == method) & (scores.seed == 0) & (scores.noise_level == "validation")]
+        for map_kind, key in (("residual", "thresholds"), ("z-score", "z_score_thresholds")):
+            found = detect(tmp_path / "scan.nii.gz", contrast="T2", model=str(folder), map_kind=map_kind)
+            assert found.timestep == used.timestep.iloc[0]
+            assert found.threshold == json.loads((folder / "detection.json").read_text())[key]["healthy-quantile-0.99"]
+        assert f"index {found.timestep}" in (folder / "README.md").read_text()
 
 
 def test_publishing_what_was_not_trained_is_refused(capsys, tmp_path: Path) -> None:
