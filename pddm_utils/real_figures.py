@@ -41,8 +41,12 @@ def raw_rows(root: Path) -> list[ManifestRow]:
     Raises:
         InputError: they are not there.
     """
-    healthy = [row for row in ixi_rows(root, 1, 1, _HEALTHY) if row.split == "test" and not row.lesion_mask]
-    return [*healthy[:_HEALTHY], *mslub_rows(root, "T1")]
+    return [*_healthy_rows(root, _HEALTHY), *mslub_rows(root, "T1")]
+
+
+def _healthy_rows(root: Path, count: int) -> list[ManifestRow]:
+    """The first healthy test subjects of IXI."""
+    return [row for row in ixi_rows(root, 1, 1, count) if row.split == "test" and not row.lesion_mask][:count]
 
 
 def compare_extractions(root: Path) -> Figure:
@@ -54,7 +58,7 @@ def compare_extractions(root: Path) -> Figure:
     Raises:
         InputError: the scans are missing, or deepbet is not installed.
     """
-    rows = [row for row in ixi_rows(root, 1, 1, _HEADS) if row.split == "test" and not row.lesion_mask][:_HEADS]
+    rows = _healthy_rows(root, _HEADS)
     scores: dict[str, list[float]] = {"deepbet": [], "threshold": []}
     for row in tqdm(rows, desc="extracting brains", unit="scan"):
         scan = load_volume(row.image)

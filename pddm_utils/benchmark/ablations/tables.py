@@ -12,7 +12,7 @@ import pandas as pd
 
 from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, summary_table
 from pddm_utils.errors import InputError
-from pddm_utils.evaluation.statistics import bootstrap_interval, holm, paired_difference
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, holm, paired_difference
 from pddm_utils.evaluation.thresholds import RULES
 
 
@@ -141,7 +141,7 @@ def trained_markdown(table: pd.DataFrame) -> str:
     columns, largest = {}, table.groupby("dataset").subject.nunique().idxmax()
     for dataset, part in table.groupby("dataset", sort=False):
         subjects = list(part.subject.unique())
-        if len(subjects) >= 5:
+        if len(subjects) >= MIN_SUBJECTS:
             columns[f"{dataset} (n = {len(subjects)})"] = part.groupby("variant").auprc.mean()
             continue
         for subject in subjects:
@@ -151,7 +151,7 @@ def trained_markdown(table: pd.DataFrame) -> str:
     reference, *_ = variants = list(table.variant.unique())
     rows = []
     for variant in variants:
-        cells = [f"{values[variant]:.{4 if values[variant] < 0.005 else 3}f}" for values in columns.values()]
+        cells = [format_interval({"mean": values[variant], "low": np.nan}) for values in columns.values()]
         difference = paired_difference(wide[variant], wide[reference])
         rows.append([variant, *cells, NO_VALUE if variant == reference else format_interval(difference._asdict())])
     return markdown_table(["training", *columns, f"minus {reference}, {largest}"], rows)
