@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.logging import disable_progress_bar
 
 from pddm_utils.diffusion.boxes import BoxGrid, Generators, boxes_with_content, noise_boxes, stitch
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.errors import InputError
 from pddm_utils.memory import keep_freed_memory
@@ -109,19 +110,20 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         noise = draw((len(pairs), *clean.shape[1:]), generator=generator, device=clean.device, dtype=clean.dtype)
         predictions = torch.empty_like(noise)
         max_boxes = max_boxes or boxes_at_once(clean.device)
+        network, dtype = inference_network(self.unet, timestep), self.unet.dtype
         for start in range(0, len(pairs), max_boxes):
             part = slice(start, start + max_boxes)
-            predictions[part] = self._predict(clean[slice_index[part]], noise[part], boxes[part], timestep)
+            inputs = self._noisy(clean[slice_index[part]], noise[part], boxes[part], timestep)
+            predictions[part] = network(inputs.to(dtype), timestep).sample.to(clean.dtype)
         stitched = stitch(predictions, boxes, slice_index, len(clean), fill=clean)
         return ReconstructionOutput((stitched.clamp(-1, 1) + 1) / 2, len(pairs))
 
-    def _predict(
+    def _noisy(
         self, clean: torch.Tensor, noise: torch.Tensor, boxes: torch.Tensor, timestep: int
     ) -> torch.Tensor:
-        """x_0 predicted from x~_t, one box a row: all `(P, 1, H, W)`."""
+        """x~_t, noised inside one box a row: all `(P, 1, H, W)`."""
         steps = torch.full((len(clean),), timestep, dtype=torch.long, device=clean.device)
-        noisy = noise_boxes(clean, self.scheduler.add_noise(clean, noise, steps), boxes)
-        return self.unet(noisy.to(self.unet.dtype), steps).sample.to(clean.dtype)
+        return noise_boxes(clean, self.scheduler.add_noise(clean, noise, steps), boxes)
 
     def _check(self, slices: torch.Tensor, brain_mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Slices scaled to [-1, 1] on the network's device, and where there is something to reconstruct."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pddm_utils.data.scan import Scan
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.noise import simplex_noise
 from pddm_utils.errors import InputError
 from pddm_utils.methods.diffusion import DiffusionReconstruction, subject_seed
@@ -73,16 +74,18 @@ class AnoDDPMReconstruction(DiffusionReconstruction):
         """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1], from the noise level `timestep` in several steps."""
         if self.pipeline is None:
             raise RuntimeError("fit the method or load it with from_pretrained first")
-        network, scheduler = self.pipeline.unet, self.pipeline.scheduler
+        scheduler = self.pipeline.scheduler
         level = self.pipeline.config.timestep if timestep is None else timestep
         indices = trailing_timesteps(level, self.settings.ddim_steps)
-        slices = (torch.from_numpy(scan.image)[:, None] * 2 - 1).to(network.device)
+        slices = (torch.from_numpy(scan.image)[:, None] * 2 - 1).to(self.pipeline.device)
         generator = torch.Generator().manual_seed(subject_seed(scan))
         noise = simplex_noise(tuple(slices.shape), generator, slices.device)
         noisy = scheduler.add_noise(slices, noise, torch.full((len(slices),), level, device=slices.device))
 
+        networks = {index: inference_network(self.pipeline.unet, index) for index in indices}
+
         def predict(noisy: torch.Tensor, index: int) -> torch.Tensor:
-            return network(noisy, index).sample
+            return networks[index](noisy, index).sample
 
         parts = [ddim_reverse(predict, part, indices, scheduler.alphas_cumprod)
                  for part in noisy.split(_SLICES_AT_ONCE)]

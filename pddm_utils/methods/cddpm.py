@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
 from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.network import NETWORKS, make_network
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
@@ -60,6 +63,12 @@ class ConditionedObjective(NetworkObjective):
         """L1 over the slice."""
         prediction = network(batch.noisy, batch.timesteps, batch.clean)
         return box_loss(prediction.float(), batch.clean, batch.mask)
+
+    def for_inference(self, network: ConditionedUNet) -> ConditionedUNet:
+        """The same with a faster U-Net, which keeps its time embedding, since the code of the slice is added to it."""
+        network = copy.deepcopy(network)
+        network.unet = inference_network(network.unet)
+        return network
 
     def rebuild(
         self, network: ConditionedUNet, slices: torch.Tensor, timestep: int | None, generator: torch.Generator

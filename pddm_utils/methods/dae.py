@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import torch
+from diffusers import UNet2DModel
 from torch import nn
 from torch.nn import functional
 
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
 
 NOISE_STD = 0.4  # 0.2 of the paper, for slices in [-1, 1]
 NOISE_CELL = 8  # pixels a coarse noise value: the paper's 16x16 values on slices of 128 pixels
+_TIMESTEP = 0  # of a network that asks for one
 _BACKGROUND = -1 + 0.02  # 0.01 in [0, 1]: below it there is no brain
 
 
@@ -54,9 +57,13 @@ class DenoisingObjective(NetworkObjective):
         """The network's output for the slice as it is; the background, which it never learnt, stays black."""
         return torch.where(slices > _BACKGROUND, self._apply(network, slices), slices)
 
+    def for_inference(self, network: UNet2DModel) -> UNet2DModel:
+        """The U-Net at its only timestep."""
+        return inference_network(network, _TIMESTEP)
+
     @staticmethod
     def _apply(network: nn.Module, slices: torch.Tensor) -> torch.Tensor:
-        return network(slices, 0).sample
+        return network(slices, _TIMESTEP).sample
 
 
 class DenoisingReconstruction(NetworkReconstruction):

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from diffusers import DDPMScheduler, UNet2DModel
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content, noise_boxes, random_boxes, stitch
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, boxes_at_once
 from pddm_utils.methods.anoddpm import ddim_reverse, trailing_timesteps
@@ -130,23 +132,25 @@ def predict_boxes(
     generator = torch.Generator().manual_seed(subject_seed(scan) + draw)
     fields = NOISES[noise]((1 if shared else len(rows), *clean.shape[1:]), generator=generator, device=device)
     fields = fields.expand(len(rows), *fields.shape[1:])
-    outputs = [_walk_back(pipeline, clean[slice_index[part]], fields[part], rows[part], indices)
+    networks = {index: inference_network(pipeline.unet, index) for index in indices}
+    outputs = [_walk_back(networks, pipeline.scheduler, clean[slice_index[part]], fields[part], rows[part])
                for part in torch.arange(len(rows), device=device).split(boxes_at_once(device))]
     outputs = torch.cat(outputs) if outputs else torch.empty_like(clean[:0])
     return Prediction(outputs, Boxes(rows, slice_index), len(rows) * steps, time.process_time() - started)
 
 
 def _walk_back(
-    pipeline: PatchedReconstructionPipeline, clean: torch.Tensor, noise: torch.Tensor, boxes: torch.Tensor,
-    indices: list[int],
+    networks: dict[int, UNet2DModel], scheduler: DDPMScheduler, clean: torch.Tensor, noise: torch.Tensor,
+    boxes: torch.Tensor,
 ) -> torch.Tensor:
-    """x_0 of a batch of boxed slices, all `(P, 1, H, W)`."""
-    noisy = pipeline.scheduler.add_noise(clean, noise, torch.full((len(clean),), indices[0], device=clean.device))
+    """x_0 of a batch of boxed slices, all `(P, 1, H, W)`; `networks` by timestep, the largest first."""
+    indices = list(networks)
+    noisy = scheduler.add_noise(clean, noise, torch.full((len(clean),), indices[0], device=clean.device))
 
     def predict(noisy: torch.Tensor, index: int) -> torch.Tensor:
-        return pipeline.unet(noise_boxes(clean, noisy, boxes), index).sample
+        return networks[index](noise_boxes(clean, noisy, boxes), index).sample
 
-    return ddim_reverse(predict, noisy, indices, pipeline.scheduler.alphas_cumprod)
+    return ddim_reverse(predict, noisy, indices, scheduler.alphas_cumprod)
 
 
 def join_boxes(prediction: Prediction, scan: Scan, overlap: str = "mean") -> np.ndarray:
