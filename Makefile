@@ -57,8 +57,8 @@ ablations: env  ## one part of the method changed at a time, shipped models, abo
 trained-ablations: env  ## one part of the training changed at a time, about a quarter of an hour for each model
 	OMP_NUM_THREADS=1 $(PY) -m pddm_utils trained-ablations
 
-bench: env  ## the speed and memory figures, from one run
-	$(PY) tests/bench.py
+bench: env  ## the speed and memory figures, from one run; writes results/speed.json
+	$(PY) tests/bench.py results/speed.json
 
 bench-scale: env  ## peak memory with 10, 100 and 1,000 simulated subjects
 	$(PY) tests/bench_scale.py

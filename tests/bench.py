@@ -2,6 +2,7 @@
 
 Every line compares the project's code with the bare work it cannot do without, on one thread, medians of alternating
 rounds; `ok` says whether the project's own limit holds. Only the line on jobs is of wall time and needs two idle cores.
+`python tests/bench.py results/speed.json` writes ratios and profile to that file too.
 """
 
 from __future__ import annotations
@@ -32,17 +33,20 @@ from diffusers import UNet2DModel  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 import naive_reference  # noqa: E402
+from pddm_utils.benchmark.provenance import environment  # noqa: E402
 from pddm_utils.data.manifest import ManifestRow  # noqa: E402
 from pddm_utils.data.prepare import ScanCache, prepare_scan  # noqa: E402
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan  # noqa: E402
 from pddm_utils.data.slices import HealthySlices  # noqa: E402
 from pddm_utils.data.sources.simulated import simulated_rows  # noqa: E402
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content  # noqa: E402
+from pddm_utils.diffusion.inference import inference_network  # noqa: E402
 from pddm_utils.diffusion.noise import NOISES, gaussian_noise, simplex_noise  # noqa: E402
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline  # noqa: E402
 from pddm_utils.evaluation import postprocess  # noqa: E402
 from pddm_utils.evaluation.metrics import average_precision, healthy_l1, scan_score, score_scan  # noqa: E402
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter  # noqa: E402
+from pddm_utils.files import write_text  # noqa: E402
 from pddm_utils.methods.diffusion import diffusion_trainer  # noqa: E402
 from pddm_utils.settings import load_settings  # noqa: E402
 from pddm_utils.weights import weights_folder  # noqa: E402
@@ -118,10 +122,13 @@ def same_fields(scan: Scan) -> torch.Tensor:
     return fields
 
 
-def bench_path(scan: Scan, rounds: int = 3) -> list[tuple[str, float, float]]:
+def bench_path(scan: Scan, rounds: int = 3) -> tuple[list[tuple[str, float, float]], dict[str, dict[str, float]]]:
     """From prepared slices to scores: the naive reference, and ours against it and against its network passes.
 
     Must come first: it times the reference before freed memory is kept.
+
+    Returns:
+        The lines, and the CPU seconds of both by stage.
     """
     naive = PatchedReconstructionPipeline.from_pretrained(weights_folder("simulated-t2-pddpm"), low_cpu_mem_usage=False)
     run = partial(naive_reference.score_volume, naive.unet, naive.scheduler, scan, TIMESTEP)
@@ -136,15 +143,16 @@ def bench_path(scan: Scan, rounds: int = 3) -> list[tuple[str, float, float]]:
     difference = abs(score_volume(pipeline, scan) - reference)
     print(f"  (AUPRC with the same noise fields: reference {reference:.6f}, difference {difference:.1e})")
     pipeline.register_to_config(noise="simplex")
-    stages = {"network": (UNet2DModel, "forward"), "noise": (_this, "drawn"),
+    stages = {"network": (type(inference_network(pipeline.unet)), "forward"), "noise": (_this, "drawn"),
               "median": (postprocess, "median_filter"), "scores": (_this, "our_scores")}
     with patch.dict(NOISES, simplex=lambda *args, **kwargs: _this.drawn(*args, **kwargs)):
         score_volume(pipeline, scan)  # caches
         ours = print_profile("ours", [stage_seconds(partial(score_volume, pipeline, scan), stages)
                                       for _ in range(rounds)])
-    return [("naive reference / ours, slices to scores", theirs["all"] / ours["all"], 2.0),
-            ("AUPRC difference to the naive reference", difference, 0.002),
-            ("slices to scores / its network passes", ours["all"] / ours["network"], 1.10)]
+    lines = [("naive reference / ours, slices to scores", theirs["all"] / ours["all"], 2.0),
+             ("AUPRC difference to the naive reference", difference, 0.002),
+             ("slices to scores / its network passes", ours["all"] / ours["network"], 1.10)]
+    return lines, {"naive reference": theirs, "ours": ours}
 
 
 def bench_training(cache: ScanCache) -> tuple[str, float, float]:
@@ -279,13 +287,14 @@ def peak_memory(work: str) -> int:
     return peak // 2**20
 
 
-def main() -> int:
-    """Print every ratio beside its limit; exit code 1 when one is missed."""
+def main(out: str = "") -> int:
+    """Print every ratio beside its limit, and write them to the file `out`; exit code 1 when one is missed."""
     torch.set_num_threads(1)
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, one thread")
     scan = prepare_scan(ManifestRow("bench", "simulated:210000", "", "insert:tumour:210000", "test", "bench", "T2"))
     with tempfile.TemporaryDirectory() as folder:
-        results = [*bench_path(scan), bench_training(ScanCache(folder)), *bench_evaluation(scan)]
+        results, profile = bench_path(scan)
+        results += [bench_training(ScanCache(folder)), *bench_evaluation(scan)]
     results += [bench_noise(), bench_jobs()]
     few, many = (peak_memory(TRAINING.format(subjects=count)) for count in (10, 100))
     print(f"  (peak memory: {few} MB with 10 subjects, {many} MB with 100)")
@@ -297,9 +306,13 @@ def main() -> int:
         missed += not good
         relation = "at least" if at_least else "at most"
         print(f"{name:<50} {ratio:6.3f}   {relation} {limit:<5} {'ok' if good else 'MISSED'}")
-    print(json.dumps({name: round(ratio, 4) for name, ratio, _ in results}))
+    ratios = {name: round(ratio, 4) for name, ratio, _ in results}
+    print(json.dumps(ratios))
+    if out:
+        seconds = {way: {stage: round(value, 3) for stage, value in spent.items()} for way, spent in profile.items()}
+        write_text(Path(out), json.dumps({"ratios": ratios, "cpu_seconds": seconds, **environment()}, indent=1) + "\n")
     return int(missed > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -20,10 +20,12 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
+from pddm_utils.diffusion.inference import inference_network
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.diffusion.training import Batch
 from pddm_utils.errors import InputError
+from pddm_utils.methods import anoddpm
 from pddm_utils.methods.anoddpm import AnoDDPMReconstruction, ddim_reverse, trailing_timesteps
 from pddm_utils.methods.autoencoders import AutoencoderReconstruction, kl_to_standard_normal
 from pddm_utils.methods.dae import NOISE_CELL, NOISE_STD, coarse_noise
@@ -212,16 +214,22 @@ def test_a_perfect_predictor_walks_back_to_the_clean_slice() -> None:
     torch.testing.assert_close(back, clean)
 
 
-def test_anoddpm_reconstructs_with_the_number_of_steps_set(tmp_path: Path) -> None:
+def test_anoddpm_reconstructs_with_the_number_of_steps_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(train_steps=2, ddim_steps=3)
     source = ArraySlices(2, 96)
     method = make_method(chosen, "anoddpm", 0)
     method.fit(source, source, tmp_path / "model")
     assert method.pipeline.config.noise == "simplex" and method.pipeline.config.box_size == 96
     seen = []
-    method.pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
+
+    def watched(network: torch.nn.Module, timestep: int) -> torch.nn.Module:
+        fast = inference_network(network, timestep)
+        fast.register_forward_pre_hook(lambda module, inputs: seen.append((timestep, int(inputs[1]))))
+        return fast
+
+    monkeypatch.setattr(anoddpm, "inference_network", watched)
     rebuilt = method.reconstruct(make_scan(), 299)
-    assert seen == [299, 199, 99] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
+    assert seen == [(299, 299), (199, 199), (99, 99)] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
     assert isinstance(method, AnoDDPMReconstruction) and 0 <= rebuilt.min() <= rebuilt.max() <= 1
 
 

@@ -57,7 +57,7 @@ class DenoisingObjective(NetworkObjective):
         """The network's output for the slice as it is; the background, which it never learnt, stays black."""
         return torch.where(slices > _BACKGROUND, self._apply(network, slices), slices)
 
-    def for_inference(self, network: UNet2DModel) -> UNet2DModel:
+    def for_inference(self, network: UNet2DModel) -> nn.Module:
         """The U-Net at its only timestep."""
         return inference_network(network, _TIMESTEP)
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler
+from torch import nn
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content, noise_boxes, random_boxes, stitch
@@ -140,7 +141,7 @@ def predict_boxes(
 
 
 def _walk_back(
-    networks: dict[int, UNet2DModel], scheduler: DDPMScheduler, clean: torch.Tensor, noise: torch.Tensor,
+    networks: dict[int, nn.Module], scheduler: DDPMScheduler, clean: torch.Tensor, noise: torch.Tensor,
     boxes: torch.Tensor,
 ) -> torch.Tensor:
     """x_0 of a batch of boxed slices, all `(P, 1, H, W)`; `networks` by timestep, the largest first."""
