@@ -90,7 +90,6 @@ RECIPES = {
     "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
     "the paper's": Recipe("methods", changes=_PAPER),
     "the paper's, whole slice": Recipe("methods", "ddpm", changes=_PAPER),
-    "real, the paper's": Recipe("real", changes=_PAPER),
     "mixed boxes": Recipe("methods", objective=MixedBoxObjective),
     "simulated": Recipe("real", changes=_SIMULATED_T1),
     "real": Recipe("real"),

@@ -62,8 +62,8 @@ class TrainedQuestion:
 TRAINED_QUESTIONS = {
     "box_placement_in_training": TrainedQuestion(("fixed grid", "random boxes")),
     "noise_in_training": TrainedQuestion(("fixed grid", "simplex noise", "whole slice", "whole slice, simplex noise")),
-    "paper_settings": TrainedQuestion(("fixed grid", "the paper's", "whole slice", "the paper's, whole slice")),
-    "paper_settings_on_real": TrainedQuestion(("real", "real, the paper's"), "real", datasets=("-tumour", "mslub-t1")),
+    "paper_settings": TrainedQuestion(("fixed grid", "the paper's")),
+    "paper_settings_whole_slice": TrainedQuestion(("whole slice", "the paper's, whole slice")),
     "box_size_in_training": TrainedQuestion(("mixed boxes",), box_sizes=MIXED_SIZES, levels=(649, 749, 818), share=0.5),
     "simulated_to_real": TrainedQuestion(("real", "simulated", "simulated, then real"), "real",
                                          datasets=("-tumour", "mslub-t1")),
