@@ -9,10 +9,10 @@ __version__ = "0.1.0"
 __all__ = ["Detection", "InputError", "PatchedReconstructionPipeline", "detect"]
 
 _HOMES = {
-    "Detection": "pddm_utils.detection",
-    "InputError": "pddm_utils.errors",
+    "Detection": "pddm_utils.detection.detect",
+    "InputError": "pddm_utils.core.errors",
     "PatchedReconstructionPipeline": "pddm_utils.diffusion.pipeline",
-    "detect": "pddm_utils.detection",
+    "detect": "pddm_utils.detection.detect",
 }
 
 

@@ -14,8 +14,10 @@ _PACKAGE = Path(__file__).parent
 _NAME = _PACKAGE.name
 # They name, print, read and write, and leave the numbers alone. Values of settings, rows and files have hashes of
 # their own.
-_WITHOUT_EFFECT = {f"{_NAME}.{name}" for name in ("catalogue", "data.manifest", "errors", "estimate", "files",
-                                                  "settings")}
+_WITHOUT_EFFECT = {
+    f"{_NAME}.{name}"
+    for name in ("methods.registry", "data.manifest", "core.errors", "training.estimate", "core.files", "core.settings")
+}
 
 
 @lru_cache
@@ -74,8 +76,11 @@ def _meaning(node: Any) -> Any:
         return [_meaning(item) for item in node if not _is_text(item)]
     if not isinstance(node, ast.AST):
         return repr(node)
-    fields = {name: _meaning(value) for name, value in ast.iter_fields(node)
-              if name != "kind" and value is not None and value != []}
+    fields = {
+        name: _meaning(value)
+        for name, value in ast.iter_fields(node)
+        if name != "kind" and value is not None and value != []
+    }
     return [type(node).__name__, fields]
 
 

@@ -12,5 +12,9 @@ def serious_findings(page: Page, rules: list[str] | None = None) -> list[str]:
     if rules is not None:
         options["runOnly"] = {"type": "rule", "values": rules}
     found = Axe().run(page, options=options).response["violations"]
-    return [f"{one['impact']} {one['id']}: {node['target']} {node['html'][:120]}"
-            for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"]]
+    return [
+        f"{one['impact']} {one['id']}: {node['target']} {node['html'][:120]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]

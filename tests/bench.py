@@ -34,22 +34,22 @@ from scipy import ndimage  # noqa: E402
 
 import naive_reference  # noqa: E402
 from pddm_utils.benchmark.provenance import environment  # noqa: E402
+from pddm_utils.core.files import write_text  # noqa: E402
+from pddm_utils.core.settings import load_settings  # noqa: E402
+from pddm_utils.core.shipped import weights_folder  # noqa: E402
 from pddm_utils.data.manifest import ManifestRow  # noqa: E402
 from pddm_utils.data.prepare import ScanCache, prepare_scan  # noqa: E402
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan  # noqa: E402
 from pddm_utils.data.slices import HealthySlices  # noqa: E402
 from pddm_utils.data.sources.simulated import simulated_rows  # noqa: E402
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content  # noqa: E402
-from pddm_utils.diffusion.inference import inference_network  # noqa: E402
+from pddm_utils.diffusion.fast_cpu import inference_network  # noqa: E402
 from pddm_utils.diffusion.noise import NOISES, gaussian_noise, simplex_noise  # noqa: E402
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline  # noqa: E402
 from pddm_utils.evaluation import postprocess  # noqa: E402
 from pddm_utils.evaluation.metrics import average_precision, healthy_l1, scan_score, score_scan  # noqa: E402
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter  # noqa: E402
-from pddm_utils.files import write_text  # noqa: E402
-from pddm_utils.methods.diffusion import diffusion_trainer  # noqa: E402
-from pddm_utils.settings import load_settings  # noqa: E402
-from pddm_utils.weights import weights_folder  # noqa: E402
+from pddm_utils.methods.pipelines import diffusion_trainer  # noqa: E402
 
 TIMESTEP = 818  # the noise level that validation chose for the model
 drawn = simplex_noise  # a name of its own, so that it can be timed
@@ -79,6 +79,7 @@ def stage_seconds(run: Callable[[], object], stages: dict[str, tuple[object, str
             result = function(*args, **kwargs)
             spent[stage] += time.process_time() - start
             return result
+
         return call
 
     with ExitStack() as stack:
@@ -93,8 +94,12 @@ def stage_seconds(run: Callable[[], object], stages: dict[str, tuple[object, str
 def print_profile(title: str, runs: list[dict[str, float]]) -> dict[str, float]:
     """Medians over runs of the seconds of each stage; printed with their shares."""
     medians = {stage: median(run[stage] for run in runs) for stage in runs[0]}
-    print(f"  {title}: " + ", ".join(f"{stage} {seconds:.2f} s ({100 * seconds / medians['all']:.1f} %)"
-                                     for stage, seconds in medians.items()))
+    print(
+        f"  {title}: "
+        + ", ".join(
+            f"{stage} {seconds:.2f} s ({100 * seconds / medians['all']:.1f} %)" for stage, seconds in medians.items()
+        )
+    )
     return medians
 
 
@@ -133,8 +138,12 @@ def bench_path(scan: Scan, rounds: int = 3) -> tuple[list[tuple[str, float, floa
     naive = PatchedReconstructionPipeline.from_pretrained(weights_folder("simulated-t2-pddpm"), low_cpu_mem_usage=False)
     run = partial(naive_reference.score_volume, naive.unet, naive.scheduler, scan, TIMESTEP)
     naive_reference.simplex_field(0)  # compiles
-    stages = {"network": (UNet2DModel, "forward"), "noise": (naive_reference, "simplex_field"),
-              "median": (naive_reference, "median"), "scores": (naive_reference, "scores")}
+    stages = {
+        "network": (UNet2DModel, "forward"),
+        "noise": (naive_reference, "simplex_field"),
+        "median": (naive_reference, "median"),
+        "scores": (naive_reference, "scores"),
+    }
     theirs = print_profile("naive reference", [stage_seconds(run, stages) for _ in range(rounds)])
     fields = same_fields(scan)
     reference = run(fields.__getitem__)
@@ -143,15 +152,22 @@ def bench_path(scan: Scan, rounds: int = 3) -> tuple[list[tuple[str, float, floa
     difference = abs(score_volume(pipeline, scan) - reference)
     print(f"  (AUPRC with the same noise fields: reference {reference:.6f}, difference {difference:.1e})")
     pipeline.register_to_config(noise="simplex")
-    stages = {"network": (type(inference_network(pipeline.unet)), "forward"), "noise": (_this, "drawn"),
-              "median": (postprocess, "median_filter"), "scores": (_this, "our_scores")}
+    stages = {
+        "network": (type(inference_network(pipeline.unet)), "forward"),
+        "noise": (_this, "drawn"),
+        "median": (postprocess, "median_filter"),
+        "scores": (_this, "our_scores"),
+    }
     with patch.dict(NOISES, simplex=lambda *args, **kwargs: _this.drawn(*args, **kwargs)):
         score_volume(pipeline, scan)  # caches
-        ours = print_profile("ours", [stage_seconds(partial(score_volume, pipeline, scan), stages)
-                                      for _ in range(rounds)])
-    lines = [("naive reference / ours, slices to scores", theirs["all"] / ours["all"], 2.0),
-             ("AUPRC difference to the naive reference", difference, 0.002),
-             ("slices to scores / its network passes", ours["all"] / ours["network"], 1.10)]
+        ours = print_profile(
+            "ours", [stage_seconds(partial(score_volume, pipeline, scan), stages) for _ in range(rounds)]
+        )
+    lines = [
+        ("naive reference / ours, slices to scores", theirs["all"] / ours["all"], 2.0),
+        ("AUPRC difference to the naive reference", difference, 0.002),
+        ("slices to scores / its network passes", ours["all"] / ours["network"], 1.10),
+    ]
     return lines, {"naive reference": theirs, "ours": ours}
 
 
@@ -160,8 +176,14 @@ def bench_training(cache: ScanCache) -> tuple[str, float, float]:
     rows = [row for row in simulated_rows("T2", 4, 1, 0, 0)]
     train, val = ([row for row in rows if row.split == split] for split in ("train", "val"))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = diffusion_trainer(load_settings("laptop", {"noise": "simplex"}), "pddpm", 0,
-                                    HealthySlices(train, cache), HealthySlices(val, cache), Path(folder) / "model")
+        trainer = diffusion_trainer(
+            load_settings("laptop", {"noise": "simplex"}),
+            "pddpm",
+            0,
+            HealthySlices(train, cache),
+            HealthySlices(val, cache),
+            Path(folder) / "model",
+        )
         batch = trainer.drawer.draw(range(16))
 
         def bare() -> None:
@@ -204,10 +226,16 @@ def bench_evaluation(scan) -> list[tuple[str, float, float]]:
 
     difference, mask = np.abs(scan.image - reconstruction), erode_in_plane(scan.brain_mask)
     whole, work, ours, scipys = cpu_seconds(
-        lambda: pipeline.reconstruct_volume(scan.image, scan.brain_mask, 499), evaluate,
-        lambda: median_filter(difference, mask), lambda: ndimage.median_filter(difference, 5), rounds=3)
-    return [("evaluation / reconstruction of a volume", work / whole, 0.25),
-            ("scipy's 5x5x5 median / ours", scipys / ours, 1.0)]
+        lambda: pipeline.reconstruct_volume(scan.image, scan.brain_mask, 499),
+        evaluate,
+        lambda: median_filter(difference, mask),
+        lambda: ndimage.median_filter(difference, 5),
+        rounds=3,
+    )
+    return [
+        ("evaluation / reconstruction of a volume", work / whole, 0.25),
+        ("scipy's 5x5x5 median / ours", scipys / ours, 1.0),
+    ]
 
 
 _JOB = """
@@ -215,9 +243,9 @@ import sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.methods.diffusion import diffusion_trainer
-from pddm_utils.settings import load_settings
-from pddm_utils.weights import weights_folder
+from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.core.settings import load_settings
+from pddm_utils.core.shipped import weights_folder
 threads, steps = map(int, sys.argv[1:])
 torch.set_num_threads(threads)
 slices = list(np.random.default_rng(0).random((16, 96, 96), np.float32))
@@ -237,8 +265,17 @@ def job_seconds(jobs: int, threads: int, steps: int) -> float:
     """Wall seconds of `jobs` processes side by side, each with so many threads and steps, without their start."""
     command = [sys.executable, "-c", _JOB, str(threads), str(steps)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    processes = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, text=True) for _ in range(jobs)]
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(jobs)
+    ]
     for process in processes:
         if process.stdout.readline() != "ready\n":
             raise RuntimeError("a job did not start")
@@ -271,8 +308,10 @@ train_method(load_settings("smoke", overrides), "pddpm", 0, runs, runs / "cache"
 
 def peak_memory(work: str) -> int:
     """Peak resident memory in MB of a piece of code, run in a process of its own with an empty folder `runs`."""
-    code = ("import sys\nfrom pathlib import Path\nfrom pddm_utils.settings import load_settings\n"
-            f"runs = Path(sys.argv[1])\n{work}")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom pddm_utils.core.settings import load_settings\n"
+        f"runs = Path(sys.argv[1])\n{work}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         process = psutil.Popen([sys.executable, "-c", code, folder], stderr=subprocess.DEVNULL)
         peak = 0

@@ -44,8 +44,9 @@ def open_page(browser: Browser, body: str, **options: object) -> Page:
     inside = ("blob:", "data:")
     page.on("request", lambda r: None if r.url.startswith(inside) else page.troubles.append(r.url))
     head = '<meta name="viewport" content="width=device-width"><title>A figure</title>'
-    page.set_content(f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>A figure</h1>{body}</main>'
-                     "</body></html>")
+    page.set_content(
+        f'<!doctype html><html lang="en"><head>{head}</head><body><main><h1>A figure</h1>{body}</main></body></html>'
+    )
     page.locator("[data-ready]").first.wait_for(timeout=30_000)
     return page
 

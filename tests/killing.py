@@ -12,7 +12,11 @@ from pathlib import Path
 
 
 def kill_repeatedly(
-    command: Sequence[str], environment: dict[str, str], sign_of_life: Callable[[], object], kills: int, seed: int,
+    command: Sequence[str],
+    environment: dict[str, str],
+    sign_of_life: Callable[[], object],
+    kills: int,
+    seed: int,
     longest: float,
 ) -> None:
     """Start a command and kill it a random moment after it first changed something, several times over.
@@ -50,5 +54,8 @@ def newest_change(folder: Path) -> int:
 def visible_files(folder: Path) -> dict[str, bytes]:
     """Content by relative path, without what lies under a hidden name."""
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return {path.as_posix(): (folder / path).read_bytes() for path in paths
-            if not any(part.startswith(".") for part in path.parts)}
+    return {
+        path.as_posix(): (folder / path).read_bytes()
+        for path in paths
+        if not any(part.startswith(".") for part in path.parts)
+    }

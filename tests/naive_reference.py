@@ -74,7 +74,10 @@ def scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> floa
 
 
 def score_volume(
-    unet: UNet2DModel, scheduler: DDPMScheduler, scan: Scan, timestep: int,
+    unet: UNet2DModel,
+    scheduler: DDPMScheduler,
+    scan: Scan,
+    timestep: int,
     field: Callable[[int], torch.Tensor] | None = None,
 ) -> float:
     """AUPRC of a prepared scan, the whole way.

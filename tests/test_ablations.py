@@ -14,7 +14,17 @@ import pytest
 import torch
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.ablations.questions import (
+from pddm_utils.benchmark.studies.ablation_figures import draw_curves, draw_variants
+from pddm_utils.benchmark.studies.ablation_tables import (
+    against_reference,
+    mean_table,
+    read_ablation,
+    threshold_rules,
+    trained_markdown,
+    training_budget,
+)
+from pddm_utils.benchmark.studies.ablations import NAMES, Ablations, run_ablations
+from pddm_utils.benchmark.studies.questions import (
     box_placement,
     box_size_and_stride,
     healthy_thresholds,
@@ -26,7 +36,7 @@ from pddm_utils.benchmark.ablations.questions import (
     reverse_steps,
     visible_context,
 )
-from pddm_utils.benchmark.ablations.reconstruct import (
+from pddm_utils.benchmark.studies.reconstruct import (
     Boxes,
     Model,
     Models,
@@ -36,28 +46,18 @@ from pddm_utils.benchmark.ablations.reconstruct import (
     scattered_boxes,
     uncovered_share,
 )
-from pddm_utils.benchmark.ablations.run import NAMES, Ablations, run_ablations
-from pddm_utils.benchmark.ablations.tables import (
-    against_reference,
-    mean_table,
-    read_ablation,
-    threshold_rules,
-    trained_markdown,
-    training_budget,
-)
-from pddm_utils.benchmark.ablations.tumours import SetTumour, set_tumours
+from pddm_utils.benchmark.studies.tumours import SetTumour, set_tumours
 from pddm_utils.benchmark.tables import read_results
-from pddm_utils.catalogue import METHOD_COLOURS
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.evaluation.thresholds import healthy_quantile
-from pddm_utils.methods.diffusion import subject_seed
-from pddm_utils.show.ablations import draw_curves, draw_variants
+from pddm_utils.methods.pipelines import subject_seed
+from pddm_utils.methods.registry import METHOD_COLOURS
 
 SIZE = 32
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def test_shared_noise_is_shared(models: Models, scan: Scan, noise: str) -> None:
 def test_overlaps_are_averaged_or_pasted(models: Models, scan: Scan) -> None:
     rows = torch.tensor([[0, 0, 16, 16], [8, 8, 16, 16]])
     prediction = predict_boxes(models.pddpm, scan, Boxes(rows, torch.tensor([1, 1])))
-    first, second = ((prediction.outputs[:, 0].numpy() + 1) / 2)
+    first, second = (prediction.outputs[:, 0].numpy() + 1) / 2
     mean, last = (join_boxes(prediction, scan, overlap) for overlap in ("mean", "last"))
     np.testing.assert_allclose(mean[1, 8:16, 8:16], (first + second)[8:16, 8:16] / 2, atol=1e-6)
     np.testing.assert_allclose(last[1, 8:24, 8:24], second[8:24, 8:24], atol=1e-6)
@@ -171,10 +171,18 @@ def test_scattered_boxes_and_what_they_leave_out(scan: Scan) -> None:
 def test_tables_name_every_variant_once(models: Models, scan: Scan) -> None:
     boxes = box_size_and_stride(models, [scan], [(8, 8), (16, 16), (16, 8)])
     assert list(zip(boxes.box_size, boxes.stride, boxes.overlap, boxes.passes, strict=True)) == [
-        (8, 8, "mean", 48), (16, 16, "mean", 12), (16, 8, "mean", 27), (16, 8, "last", 27)]
+        (8, 8, "mean", 48),
+        (16, 16, "mean", 12),
+        (16, 8, "mean", 27),
+        (16, 8, "last", 27),
+    ]
     placed = box_placement(models, [scan])
     assert list(zip(placed.placement, placed.boxes, strict=True)) == [
-        ("grid", 4), ("random", 4), ("grid", 9), ("random", 9)]
+        ("grid", 4),
+        ("random", 4),
+        ("grid", 9),
+        ("random", 9),
+    ]
     assert placed[placed.placement == "grid"].uncovered.eq(0).all() and placed.uncovered.max() > 0
     kinds = noise_kind(models, [scan])
     assert not kinds.duplicated(["method", "noise", "fields"]).any() and len(kinds) == 8
@@ -228,17 +236,39 @@ def test_tumours_have_the_size_and_contrast_that_were_set(models: Models) -> Non
     means = [tumour.scan.image[tumour.scan.lesion_mask].mean() for tumour in (large, bright)]
     assert means[1] > means[0] + 0.1
     thresholds = {(name, True, True): 0.5 for name in ("intensity", "ddpm", "pddpm")}
-    crops = [SetTumour(8.0, 0.4, dataclasses.replace(small.scan, **{
-        name: np.ascontiguousarray(getattr(small.scan, name)[30:32, 32:64, 32:64])
-        for name in ("image", "brain_mask")}, lesion_mask=np.ones((2, 32, 32), dtype=bool)))]
+    crops = [
+        SetTumour(
+            8.0,
+            0.4,
+            dataclasses.replace(
+                small.scan,
+                **{
+                    name: np.ascontiguousarray(getattr(small.scan, name)[30:32, 32:64, 32:64])
+                    for name in ("image", "brain_mask")
+                },
+                lesion_mask=np.ones((2, 32, 32), dtype=bool),
+            ),
+        )
+    ]
     table = lesion_size_and_contrast(dataclasses.replace(models, thresholds=thresholds), crops)
     assert list(table.method) == ["intensity", "ddpm", "pddpm"] and table.detected.between(0, 1).all()
 
 
 def made_up() -> pd.DataFrame:
-    return pd.DataFrame([
-        {"dataset": "d", "method": "pddpm", "subject": f"s{n}", "noise": noise, "strength": strength,
-         "auprc": 0.1 * n + gain} for n in range(6) for noise, strength, gain in (("a", 1, 0.0), ("b", 2, 0.05))])
+    return pd.DataFrame(
+        [
+            {
+                "dataset": "d",
+                "method": "pddpm",
+                "subject": f"s{n}",
+                "noise": noise,
+                "strength": strength,
+                "auprc": 0.1 * n + gain,
+            }
+            for n in range(6)
+            for noise, strength, gain in (("a", 1, 0.0), ("b", 2, 0.05))
+        ]
+    )
 
 
 def test_means_and_differences_are_over_subjects() -> None:
@@ -275,8 +305,12 @@ def test_what_the_benchmark_tells_without_a_new_run() -> None:
     budget = training_budget(scores, run)
     assert not budget.duplicated(["dataset", "method", "seed"]).any() and set(budget.method) == {"ddpm", "pddpm"}
     row = budget[(budget.dataset == "simulated-t2-tumour") & (budget.method == "pddpm") & (budget.seed == 0)].iloc[0]
-    used = scores[(scores.dataset == row.dataset) & (scores.method == "pddpm") & (scores.seed == 0)
-                  & (scores.noise_level == "validation")]
+    used = scores[
+        (scores.dataset == row.dataset)
+        & (scores.method == "pddpm")
+        & (scores.seed == 0)
+        & (scores.noise_level == "validation")
+    ]
     assert row["mean"] == pytest.approx(used.groupby("subject").auprc.first().mean())
     assert row.cpu_minutes * 60 == pytest.approx(run["models"]["pddpm-seed0"]["cpu_seconds"])
 
@@ -286,7 +320,9 @@ def finished(tmp_path_factory) -> Ablations:
     folder = tmp_path_factory.mktemp("ablations")
     made = Ablations(folder / "results", folder / "runs", ROOT / "results" / "laptop", subjects=3, slice_step=60)
     assert [path.name for path in run_ablations(made, ["noise_kind", "threshold_rules"])] == [
-        "noise_kind.csv", "threshold_rules.csv"]
+        "noise_kind.csv",
+        "threshold_rules.csv",
+    ]
     return made
 
 
@@ -317,9 +353,12 @@ def test_other_settings_make_another_table(finished: Ablations, tmp_path: Path) 
 
 
 def test_table_of_trainings_has_a_column_for_each_patient_of_a_small_data_set() -> None:
-    rows = [("ixi-t1-tumour", f"s{number}", name, level, 0.1 * number + gain)
-            for name, gain in (("real", 0.0), ("other", 0.25)) for number in range(5)
-            for level in ("validation", "authors")]
+    rows = [
+        ("ixi-t1-tumour", f"s{number}", name, level, 0.1 * number + gain)
+        for name, gain in (("real", 0.0), ("other", 0.25))
+        for number in range(5)
+        for level in ("validation", "authors")
+    ]
     rows += [("mslub-t2", "p1", name, "validation", value) for name, value in (("real", 0.5), ("other", 0.001))]
     table = pd.DataFrame(rows, columns=["dataset", "subject", "variant", "noise_level", "auprc"])
     head, _, first, second = trained_markdown(table).splitlines()

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow, read_manifest
 from pddm_utils.data.prepare import ScanCache, load_scan, load_volume, prepare_all, save_nifti
-from pddm_utils.errors import InputError
 
 GRID = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -217,9 +217,7 @@ def test_brain_larger_than_the_frame(write_nifti, stripped_head, row_of, refused
     path = write_nifti("large.nii.gz", stripped_head, np.diag([3.0, 3.0, 3.0, 1.0]))
     brain_mask = write_nifti("mask.nii.gz", mask, np.diag([3.0, 3.0, 3.0, 1.0]))
     message = refused(row_of(path, brain_mask))
-    tells(
-        message, path, "228 mm in-plane and the frame 192 mm", "% of it would be lost", "check the brain mask"
-    )
+    tells(message, path, "228 mm in-plane and the frame 192 mm", "% of it would be lost", "check the brain mask")
 
 
 def test_manifest_on_disk(tmp_path, write_nifti, stripped_head) -> None:

@@ -13,8 +13,6 @@ import pandas as pd
 import pytest
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.publish import publish
-from pddm_utils.benchmark.report import fill_marks
 from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
 from pddm_utils.benchmark.tables import (
     headline_markdown,
@@ -24,15 +22,26 @@ from pddm_utils.benchmark.tables import (
     scan_auroc_table,
     summary_table,
 )
-from pddm_utils.catalogue import METHOD_NAMES
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan
-from pddm_utils.detection import detect
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings
+from pddm_utils.detection.detect import detect
+from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.cards import publish
+from pddm_utils.publish.pages import fill_marks
 
-TINY = {"train_subjects": 2, "val_subjects": 1, "train_steps": 4, "extra_seed_steps": 2, "checkpoint_every": 2,
-        "timesteps": [499], "lesion_kinds": ["tumour"], "noise_levels": ["validation", "authors"], "threads": 1}
+TINY = {
+    "train_subjects": 2,
+    "val_subjects": 1,
+    "train_steps": 4,
+    "extra_seed_steps": 2,
+    "checkpoint_every": 2,
+    "timesteps": [499],
+    "lesion_kinds": ["tumour"],
+    "noise_levels": ["validation", "authors"],
+    "threads": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +61,13 @@ def test_scores_are_tidy_and_complete(benchmark: Benchmark) -> None:
     healthy = scores.dataset.str.endswith("healthy")
     assert scores[healthy].auprc.isna().all() and scores[healthy].dice.isna().all()
     assert scores[~healthy].healthy_l1.isna().all() and scores[healthy].healthy_l1.notna().all()
-    assert set(scores[~healthy].rule) == {"healthy-quantile-0.95", "healthy-quantile-0.99", "healthy-quantile-0.995",
-                                          "lesion-val", "oracle"}
+    assert set(scores[~healthy].rule) == {
+        "healthy-quantile-0.95",
+        "healthy-quantile-0.99",
+        "healthy-quantile-0.995",
+        "lesion-val",
+        "oracle",
+    }
     assert run["settings"]["train_steps"] == 4 and run["packages"]["torch"]
     assert run["models"]["ddpm-seed1"]["steps"] == 2
 
@@ -74,24 +88,41 @@ def test_run_from_scratch_gives_an_identical_table(benchmark: Benchmark, tmp_pat
 
 
 def test_noise_level_is_the_best_on_validation() -> None:
-    selection = pd.DataFrame({
-        "method": "ddpm", "timestep": [499, 499, 818, 818, 899, 899], "subject": "s",
-        "dataset": ["a", "b"] * 3, "auprc": [0.2, 0.0, 0.3, 0.1, 0.9, 0.9]})
+    selection = pd.DataFrame(
+        {
+            "method": "ddpm",
+            "timestep": [499, 499, 818, 818, 899, 899],
+            "subject": "s",
+            "dataset": ["a", "b"] * 3,
+            "auprc": [0.2, 0.0, 0.3, 0.1, 0.9, 0.9],
+        }
+    )
     assert choose_timesteps(selection, load_settings("smoke")) == {"ddpm": 818}  # 899 is no candidate of the profile
 
 
 def made_up_scores() -> pd.DataFrame:
     rows = []
     for method, level, gain in (("intensity", "none", 0.0), ("ddpm", "validation", 0.1), ("pddpm", "validation", 0.3)):
-        for seed in ([0] if method == "intensity" else [0, 1]):
+        for seed in [0] if method == "intensity" else [0, 1]:
             for number in range(6):
                 for dataset in ("simulated-t2-tumour", "simulated-t2-healthy"):
                     ill = dataset.endswith("tumour")
-                    rows.append({
-                        "dataset": dataset, "method": method, "seed": seed, "subject": f"{dataset}-{number}",
-                        "noise_level": level, "timestep": 499, "rule": "healthy-quantile-0.99",
-                        "auprc": gain + 0.01 * number + 0.02 * seed if ill else np.nan, "scan_score": gain * ill,
-                        "lesions": int(ill), "lesions_detected": int(ill and number < 3), "false_components": 2})
+                    rows.append(
+                        {
+                            "dataset": dataset,
+                            "method": method,
+                            "seed": seed,
+                            "subject": f"{dataset}-{number}",
+                            "noise_level": level,
+                            "timestep": 499,
+                            "rule": "healthy-quantile-0.99",
+                            "auprc": gain + 0.01 * number + 0.02 * seed if ill else np.nan,
+                            "scan_score": gain * ill,
+                            "lesions": int(ill),
+                            "lesions_detected": int(ill and number < 3),
+                            "false_components": 2,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
@@ -118,7 +149,7 @@ def test_a_method_that_was_left_out_is_no_error() -> None:
 
 
 def test_published_models_are_what_detect_takes(benchmark: Benchmark, monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pddm_utils.benchmark.publish.weights_root", lambda: tmp_path / "weights")
+    monkeypatch.setattr("pddm_utils.publish.cards.weights_root", lambda: tmp_path / "weights")
     folders = publish(benchmark.settings, benchmark.runs, benchmark.results)
     assert [folder.name for folder in folders] == ["simulated-t2-ddpm", "simulated-t2-pddpm"]
     assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == sorted(folder.name for folder in folders)
@@ -178,8 +209,9 @@ def test_committed_results_carry_their_provenance() -> None:
         assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md",
-                                  "book/validation_search.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "book/results.md", "book/leaderboard.md", "book/model-cards.md", "book/validation_search.md"]
+)
 def test_pages_say_what_the_result_files_say(page: str) -> None:
     root = Path(__file__).parents[1]
     text = (root / page).read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.boxes import (
     BoxGrid,
     box_mask,
@@ -17,7 +18,6 @@ from pddm_utils.diffusion.boxes import (
     random_grid_boxes,
     stitch,
 )
-from pddm_utils.errors import InputError
 
 quickly = settings(deadline=None, max_examples=60)
 
@@ -53,9 +53,7 @@ def stitch_by_loop(predictions, boxes, slice_index, num_slices, weights, fill):
     size = tuple(predictions.shape[-2:])
     total = torch.zeros(num_slices, 1, *size, dtype=torch.float64)
     coverage = torch.zeros_like(total)
-    for prediction, mask, k, weight in zip(
-        predictions, painted(boxes, size), slice_index, weights, strict=True
-    ):
+    for prediction, mask, k, weight in zip(predictions, painted(boxes, size), slice_index, weights, strict=True):
         total[k] += torch.where(mask, weight * prediction, 0)
         coverage[k] += mask * weight
     return torch.where(coverage > 0, total / coverage, fill).float()

@@ -48,7 +48,13 @@ def test_no_browser_is_an_error_with_advice(bare: Path) -> None:
 
 def test_make_stops_where_no_browser_can_be_had(bare: Path) -> None:
     nowhere = {"PLAYWRIGHT_DOWNLOAD_HOST": "http://127.0.0.1:9"}
-    done = subprocess.run([sys.executable, browser.__file__], env=os.environ | nowhere, capture_output=True, text=True,
-                          check=False, timeout=120)
+    done = subprocess.run(
+        [sys.executable, browser.__file__],
+        env=os.environ | nowhere,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 1 and "Playwright's own download" in done.stdout
     assert done.stderr.rstrip().endswith(browser.ADVICE)

@@ -32,8 +32,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.notebook]
 
 def run(*command: str | Path, timeout: int = INSTALL_TIMEOUT_S, **options) -> str:
     """The output of a command; its error text where it fails."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False,
-                          timeout=timeout, **options)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=timeout, **options
+    )
     assert done.returncode == 0, f"{' '.join(map(str, command[:6]))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
@@ -102,8 +103,14 @@ def test_what_was_there_stays(colab: tuple[Path, dict, dict]) -> None:
 
 def test_the_package_is_that_of_the_wheel(colab: tuple[Path, dict, dict], tmp_path: Path) -> None:
     python, *_ = colab
-    told = run(python, "-c", "import pddm_utils, pddm_utils.weights as w; "
-               "print(pddm_utils.__file__, w.weights_root(), w.results_root())", env=clean_environment(), cwd=tmp_path)
+    told = run(
+        python,
+        "-c",
+        "import pddm_utils, pddm_utils.core.shipped as w; "
+        "print(pddm_utils.__file__, w.weights_root(), w.results_root())",
+        env=clean_environment(),
+        cwd=tmp_path,
+    )
     assert all(Path(path).is_relative_to(python.parents[1]) and Path(path).exists() for path in told.split())
 
 
@@ -114,8 +121,23 @@ def test_notebook_runs_far_from_the_checkout(path: Path, colab: tuple[Path, dict
     folder = tmp_path / "content"
     folder.mkdir()
     shutil.copy2(path, folder)
-    run(python, "-m", "papermill", path.name, "out.ipynb", "-p", "profile", "smoke", "--kernel", "python3",
-        "--execution-timeout", str(TIMEOUT_S), "--no-progress-bar", cwd=folder,
-        env=clean_environment(PDDM_PROFILE="smoke", OMP_NUM_THREADS="1"), timeout=2 * TIMEOUT_S)
+    run(
+        python,
+        "-m",
+        "papermill",
+        path.name,
+        "out.ipynb",
+        "-p",
+        "profile",
+        "smoke",
+        "--kernel",
+        "python3",
+        "--execution-timeout",
+        str(TIMEOUT_S),
+        "--no-progress-bar",
+        cwd=folder,
+        env=clean_environment(PDDM_PROFILE="smoke", OMP_NUM_THREADS="1"),
+        timeout=2 * TIMEOUT_S,
+    )
     executed = json.loads((folder / "out.ipynb").read_text())
     assert executed["metadata"]["papermill"]["exception"] is None

@@ -14,13 +14,13 @@ from playwright.sync_api import Browser, Page
 
 from browser import open_browser
 from figure_page import DEPTH, SIZE, move, open_page, pixels, point, press, small_pipelines, small_scan
-from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.show.comparison import Comparison, compare
-from pddm_utils.show.widget import pack, slices_to_show, to_levels, unpack
+from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
+from pddm_utils.show.widgets.base import pack, slices_to_show, to_levels, unpack
+from pddm_utils.show.widgets.comparison import Comparison, compare
 
 TIMESTEPS = (249, 818)
 THRESHOLDS = {"ddpm": 0.05, "pddpm": 0.08}
@@ -289,8 +289,10 @@ def test_looks(width: int, theme: str, browser: Browser, comparison: Comparison)
     ink, ground = page.locator(".pddm-comparison").first.evaluate(
         "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
     )
-    assert (ink, ground) == {"light": ("rgb(31, 35, 40)", "rgb(255, 255, 255)"),
-                             "dark": ("rgb(230, 232, 235)", "rgb(21, 25, 31)")}[theme]
+    assert (ink, ground) == {
+        "light": ("rgb(31, 35, 40)", "rgb(255, 255, 255)"),
+        "dark": ("rgb(230, 232, 235)", "rgb(21, 25, 31)"),
+    }[theme]
     page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
     widget = page.locator(".pddm-comparison").first
     assert widget.evaluate("e => getComputedStyle(e).color") == "rgb(31, 35, 40)"
@@ -304,7 +306,9 @@ def test_looks(width: int, theme: str, browser: Browser, comparison: Comparison)
 @pytest.mark.browser
 def test_module_follows_the_anywidget_contract(browser: Browser, comparison: Comparison) -> None:
     source, frames = json.dumps(str(comparison._esm)), json.dumps(comparison.frames)
-    page = open_page(browser, f"""<div id="el"></div><script type="module">
+    page = open_page(
+        browser,
+        f"""<div id="el"></div><script type="module">
         const source = new Blob([{source}], {{type: "text/javascript"}});
         const module = await import(URL.createObjectURL(source));
         const state = {{ frames: {frames} }}, listeners = {{}};
@@ -312,11 +316,14 @@ def test_module_follows_the_anywidget_contract(browser: Browser, comparison: Com
                          off: (name) => delete listeners[name] }};
         const cleanup = await module.default.render({{ model, el: document.getElementById("el") }});
         window.probe = {{ module, state, listeners, cleanup }};
-    </script>""")
+    </script>""",
+    )
     assert page.evaluate("() => Object.keys(probe.module)") == ["default"]
     assert page.evaluate("() => Object.keys(probe.module.default)") == ["render"]
-    page.evaluate("() => { probe.state.frames = {...probe.state.frames, title: 'other'};"
-                  " return probe.listeners['change:frames']() }")
+    page.evaluate(
+        "() => { probe.state.frames = {...probe.state.frames, title: 'other'};"
+        " return probe.listeners['change:frames']() }"
+    )
     assert page.locator(".title").inner_text() == "other"
     page.evaluate("() => probe.cleanup()")
     assert page.evaluate("() => Object.keys(probe.listeners)") == []

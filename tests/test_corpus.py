@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan, prepare_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.errors import InputError
 
 SHAPE = (80, 90, 60)
 GRID = np.array([[2.0, 0, 0, -79], [0, 2, 0, -89], [0, 0, 2, -59], [0, 0, 0, 1]])
@@ -60,16 +60,23 @@ def row(image: Path | str, brain: Path | str = "", lesion: Path | str = "") -> M
 
 
 def nifti(
-    data: np.ndarray = HEAD, affine: np.ndarray | None = GRID, name: str = "scan.nii.gz", dtype: str = "<f4",
-    scale: tuple[float, float] | None = None, kind: type = nib.Nifti1Image,
+    data: np.ndarray = HEAD,
+    affine: np.ndarray | None = GRID,
+    name: str = "scan.nii.gz",
+    dtype: str = "<f4",
+    scale: tuple[float, float] | None = None,
+    kind: type = nib.Nifti1Image,
     edit: Callable[[nib.Nifti1Image], object] | None = None,
 ) -> Callable[[Path], ManifestRow]:
     """A file of `data`, stored as `dtype`, with a scale factor and an intercept where given."""
 
     def make(folder: Path) -> ManifestRow:
         slope, inter = scale or (1, 0)
-        image = kind(((data - inter) / slope if scale else data).astype(dtype), affine,
-                     header=kind.header_class(endianness=">" if dtype[0] == ">" else "<"))
+        image = kind(
+            ((data - inter) / slope if scale else data).astype(dtype),
+            affine,
+            header=kind.header_class(endianness=">" if dtype[0] == ">" else "<"),
+        )
         image.set_data_dtype(np.dtype(dtype))
         if scale:
             image.header.set_slope_inter(slope, inter)
@@ -185,8 +192,10 @@ NAN_EDGE[0, 0, 0] = np.nan
 SHEARED[0, 1] = 0.4
 FAR = nib.affines.from_matvec(np.eye(3), (5000, 0, 0)) @ GRID
 GOOD = [
-    *[Case(f"stored as {dtype}", nifti(dtype=dtype)) for dtype in
-      ("<u1", "<i2", ">i2", "<u2", ">u2", "<i4", "<u4", "<i8", "<u8", ">f4", "<f8", ">f8")],
+    *[
+        Case(f"stored as {dtype}", nifti(dtype=dtype))
+        for dtype in ("<u1", "<i2", ">i2", "<u2", ">u2", "<i4", "<u4", "<i8", "<u8", ">f4", "<f8", ">f8")
+    ],
     Case("int8 with intercept", nifti(dtype="<i1", scale=(1, 60))),
     Case("int8 big-endian with factor", nifti(dtype=">i1", scale=(2, 60), data=2 * np.round(HEAD / 2))),
     Case("uint16 with factor", nifti(dtype="<u2", scale=(0.01, 0))),
@@ -200,7 +209,7 @@ GOOD = [
     Case("pair of files", nifti(name="scan.img", kind=nib.Nifti1Pair)),
     Case("name with spaces", nifti(name="my scan (1) final.nii.gz")),
     Case("name with unicode", nifti(name="Ünïcødé 脑部扫描 🧠.nii.gz")),
-    Case("folder with spaces and quotes", nifti(name="it's a \"folder\" of mine/scan.nii.gz")),
+    Case("folder with spaces and quotes", nifti(name='it\'s a "folder" of mine/scan.nii.gz')),
     Case("name with a leading dash", nifti(name="-rf.nii.gz")),
     Case("long name", nifti(name="x" * 240 + ".nii.gz")),
     Case("ending in capitals", nifti(name="SCAN.NII.GZ")),
@@ -221,9 +230,17 @@ GOOD = [
     Case("mask of labels", masked(BRAIN * np.int16(205))),
     Case("lesion labelled 255", lesioned(BLOCK * 255)),
     Case("bytes behind the image", lambda folder: _append(nifti(name="scan.nii")(folder), b"\0" * 1000)),
-    *[Case(f"voxels of {spacing} mm, tilted {angles}", sampled(spacing, angles), volume=True)
-      for spacing, angles in [((1, 1, 1), (0, 0, 0)), ((0.8, 0.8, 6), (0, 0, 0)), ((6, 1, 1), (0, 0, 0)),
-                              ((1.2, 3, 2), (12, -8, 20)), ((4, 4, 4), (25, 5, 0)), ((2.5, 2.5, 10), (0, 10, 0))]],
+    *[
+        Case(f"voxels of {spacing} mm, tilted {angles}", sampled(spacing, angles), volume=True)
+        for spacing, angles in [
+            ((1, 1, 1), (0, 0, 0)),
+            ((0.8, 0.8, 6), (0, 0, 0)),
+            ((6, 1, 1), (0, 0, 0)),
+            ((1.2, 3, 2), (12, -8, 20)),
+            ((4, 4, 4), (25, 5, 0)),
+            ((2.5, 2.5, 10), (0, 10, 0)),
+        ]
+    ],
 ]
 BAD = [
     Case("no file", lambda folder: row(folder / "none.nii.gz"), "no such file|cannot be read"),
@@ -261,8 +278,11 @@ BAD = [
     Case("affine with NaN", patched(SROW, "<f", float("nan")), "affine|NIfTI"),
     Case("sheared", nifti(affine=SHEARED), "sheared"),
     Case("empty brain mask", masked(0 * BLOCK), "empty brain mask"),
-    Case("brain mask of one voxel", masked(np.pad(np.ones((1, 1, 1), bool), ((40, 39), (45, 44), (30, 29)))),
-         "do not vary|no voxel left"),
+    Case(
+        "brain mask of one voxel",
+        masked(np.pad(np.ones((1, 1, 1), bool), ((40, 39), (45, 44), (30, 29)))),
+        "do not vary|no voxel left",
+    ),
     Case("brain mask in the background", masked(ellipsoid(SHAPE, GRID, (9, 9, 9)), HEAD * ~HOLE), "do not vary"),
     Case("brain mask with NaN", masked(np.where(BLOCK > 0, np.nan, 0).astype(np.float32)), "NaN or infinite"),
     Case("empty lesion mask", lesioned(0 * BLOCK), "empty lesion mask"),

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan, to_scan_space
-from pddm_utils.detection import Detection, contrast_of_name, detect
-from pddm_utils.errors import InputError
+from pddm_utils.detection.detect import Detection, contrast_of_name, detect
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
-from pddm_utils.weights import HEALTHY_PLACES, weights_folder
 
 
 @pytest.fixture(scope="module")

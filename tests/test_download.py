@@ -17,9 +17,9 @@ import pytest
 
 from loopback import Loopback, serve
 from pddm_utils.__main__ import main
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.download import fetch_file, remote_size, unpack
-from pddm_utils.data.sources.catalogue import SOURCES, RemoteFile, Source, fetch
-from pddm_utils.errors import InputError
+from pddm_utils.data.sources.registry import SOURCES, RemoteFile, Source, fetch
 
 CONTENT = bytes(range(256)) * 32_000  # 8 MB
 HASH = "md5:" + hashlib.md5(CONTENT).hexdigest()
@@ -87,8 +87,10 @@ def test_missing_file_and_silent_server_are_one_line(server: Loopback, tmp_path:
 
 
 def kill_while_downloading(server: Loopback, folder: Path, times: int) -> None:
-    code = (f"from pddm_utils.data.download import fetch_file\n"
-            f"fetch_file('{server.url}/scans.tar', {str(folder / 'scans.tar')!r}, '{HASH}', progress=False)")
+    code = (
+        f"from pddm_utils.data.download import fetch_file\n"
+        f"fetch_file('{server.url}/scans.tar', {str(folder / 'scans.tar')!r}, '{HASH}', progress=False)"
+    )
     server.pause = 0.05
     part, before = folder / "scans.tar.part", 0
     for _ in range(times):
@@ -135,8 +137,11 @@ def zip_of(path: Path, members: dict[str, bytes]) -> Path:
 
 def test_archives_are_unpacked_whole(tmp_path: Path) -> None:
     members = {"a.nii": b"1", "deep/er/ä ö.nii": b"2"}
-    archives = [tar_of(tmp_path / "a.tar", members), tar_of(tmp_path / "b.tar.gz", members, "w:gz"),
-                zip_of(tmp_path / "c.zip", members)]
+    archives = [
+        tar_of(tmp_path / "a.tar", members),
+        tar_of(tmp_path / "b.tar.gz", members, "w:gz"),
+        zip_of(tmp_path / "c.zip", members),
+    ]
     for number, archive in enumerate(archives):
         folder = unpack(archive, tmp_path / "out" / str(number))
         assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.nii")} == members
@@ -197,8 +202,10 @@ def test_killed_unpacking_is_done_anew_and_what_is_there_stays(tmp_path: Path) -
 def test_fetch_announces_downloads_and_unpacks(server: Loopback, tmp_path: Path, monkeypatch, capsys) -> None:
     content = tar_of(tmp_path / "made.tar", {"IXI002-Guys-0828-T2.nii.gz": b"scan"}).read_bytes()
     server.files["/IXI-T2.tar"], server.files["/IXI.xls"] = content, b"table"
-    files = tuple(RemoteFile(f"{server.url}/{name}", "md5:" + hashlib.md5(server.files[f"/{name}"]).hexdigest())
-                  for name in ("IXI-T2.tar", "IXI.xls"))
+    files = tuple(
+        RemoteFile(f"{server.url}/{name}", "md5:" + hashlib.md5(server.files[f"/{name}"]).hexdigest())
+        for name in ("IXI-T2.tar", "IXI.xls")
+    )
     real = SOURCES["ixi-t2"]
     monkeypatch.setitem(SOURCES, "ixi-t2", Source(real.title, real.access, real.licence, real.rows, files))
     assert main(["fetch", "ixi-t2", "--data", str(tmp_path / "data")]) == 0

@@ -13,17 +13,17 @@ from playwright.sync_api import Browser, Page
 from barriers import serious_findings
 from browser import open_browser
 from figure_page import SIZE, move, open_page, pixels, point, press, small_scan
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision, dice, precision_recall
-from pddm_utils.show.boxes import explore_boxes
-from pddm_utils.show.components import explore_components
-from pddm_utils.show.forward import SCHEDULES, explore_forward
-from pddm_utils.show.thresholds import explore_thresholds
-from pddm_utils.show.volume import view_volume
-from pddm_utils.show.widget import InteractiveFigure, to_levels, unpack
+from pddm_utils.show.widgets.base import InteractiveFigure, to_levels, unpack
+from pddm_utils.show.widgets.box_explorer import explore_boxes
+from pddm_utils.show.widgets.component_explorer import explore_components
+from pddm_utils.show.widgets.noise_explorer import SCHEDULES, explore_forward
+from pddm_utils.show.widgets.threshold_explorer import explore_thresholds
+from pddm_utils.show.widgets.volume_viewer import view_volume
 
 SCAN = small_scan()
 MAP = (np.random.default_rng(1).uniform(0, 0.3, SCAN.image.shape) + 0.15 * SCAN.lesion_mask) * SCAN.brain_mask
@@ -174,8 +174,11 @@ def test_thresholds_in_the_browser(level: int, pages: dict[str, Page]) -> None:
             np.testing.assert_array_equal(colours[mask], np.floor(0.35 * image + 0.65 * tint + 0.5))
         own = dice(found[None], lesion[None])
         text = page.locator('[data-value="slice"]').inner_text()
-        assert text == (f"No lesion in this slice, {found.sum()} voxels found." if np.isnan(own)
-                        else f"Dice of this slice {own:.3f}.")
+        assert text == (
+            f"No lesion in this slice, {found.sum()} voxels found."
+            if np.isnan(own)
+            else f"Dice of this slice {own:.3f}."
+        )
 
 
 @pytest.mark.browser
@@ -217,7 +220,8 @@ def test_components_in_the_browser(pages: dict[str, Page]) -> None:
     press(page, "components", "Home", "ArrowRight")
     assert page.locator('[data-control="components"]').get_attribute("aria-valuetext") == "4"
     assert said(page, "components") == (
-        "K = 4: 50 % of the healthy twin is missed, 25 % of the lesion's change is copied.")
+        "K = 4: 50 % of the healthy twin is missed, 25 % of the lesion's change is copied."
+    )
 
 
 @pytest.mark.browser

@@ -13,11 +13,11 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import average_precision, precision_recall
+from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.show import figures, plots
 
 SHAPE = (6, 24, 20)
@@ -214,19 +214,24 @@ print(matplotlib.is_interactive())
 
 def contrast(first: str, second: str) -> float:
     """WCAG contrast ratio of two colours."""
-    linear = [np.where((c := np.array(to_rgb(colour))) <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-              for colour in (first, second)]
+    linear = [
+        np.where((c := np.array(to_rgb(colour))) <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+        for colour in (first, second)
+    ]
     low, high = sorted(float(values @ [0.2126, 0.7152, 0.0722]) for values in linear)
     return (high + 0.05) / (low + 0.05)
 
 
 def perceived(colours: list[str]) -> np.ndarray:
     """CIE Lab `(3, N, 3)`: to normal, red-blind and green-blind eyes (Machado et al. 2009, severity 1)."""
-    eyes = [np.eye(3),
-            [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-            [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]]
-    to_xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
-                       [0.0193339, 0.1191920, 0.9503041]]) / np.array([[0.95047], [1], [1.08883]])
+    eyes = [
+        np.eye(3),
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    ]
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    ) / np.array([[0.95047], [1], [1.08883]])
     c = np.array([to_rgb(colour) for colour in colours])
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     xyz = np.stack([np.clip(linear @ np.transpose(eye), 0, 1) @ to_xyz.T for eye in eyes])

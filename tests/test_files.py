@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pddm_utils.files import replace_folder, whole_file, write_text
+from pddm_utils.core.files import replace_folder, whole_file, write_text
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -36,4 +36,3 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
     replace_folder(tmp_path / "new", tmp_path / "model")
     assert (tmp_path / "model" / "weights").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-

@@ -12,18 +12,26 @@ from pathlib import Path
 import pytest
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.report import provenance_line
 from pddm_utils.benchmark.run import Benchmark
 from pddm_utils.benchmark.tables import format_summary, read_results, summary_table
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.cohort import fold_rows
 from pddm_utils.data.manifest import check_rows, write_manifest
 from pddm_utils.data.sources.simulated import simulated_rows
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings
+from pddm_utils.publish.pages import provenance_line
 
 FOLDS = 2
-TINY = ["network=smoke", "noise=gaussian", "train_steps=2", "checkpoint_every=2", "batch_size=2", "methods=[pddpm]",
-        "test_subjects=1", "val_lesion_subjects=1"]
+TINY = [
+    "network=smoke",
+    "noise=gaussian",
+    "train_steps=2",
+    "checkpoint_every=2",
+    "batch_size=2",
+    "methods=[pddpm]",
+    "test_subjects=1",
+    "val_lesion_subjects=1",
+]
 
 
 def subjects(rows, split: str, lesioned: bool = False) -> set[str]:
@@ -75,8 +83,20 @@ def command(tmp_path_factory) -> list[str]:
     rows = [row for row in simulated_rows("T2", 2, 1, 1, 1) if row.dataset != "simulated-t2-ms"]
     write_manifest(rows, folder / "scans.csv")
     settings = [f"--set={item}" for item in (f"manifest={folder / 'scans.csv'}", *TINY)]
-    return ["benchmark", "--profile", "paper", "--folds", str(FOLDS), "--runs", str(folder / "runs"), "--results",
-            str(folder / "results"), "--jobs", "1", *settings]
+    return [
+        "benchmark",
+        "--profile",
+        "paper",
+        "--folds",
+        str(FOLDS),
+        "--runs",
+        str(folder / "runs"),
+        "--results",
+        str(folder / "results"),
+        "--jobs",
+        "1",
+        *settings,
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import NETWORKS, make_network
 
 
@@ -55,16 +55,26 @@ def test_a_code_per_slice_is_added_to_the_kept_time_embedding() -> None:
     slices, codes = torch.randn(2, 1, 32, 32), torch.randn(2, 32)
     expected = network(slices, 499, class_labels=codes).sample
     assert (expected - network(slices, 499, class_labels=codes.flip(0)).sample).abs().max() > 1e-3
-    torch.testing.assert_close(inference_network(network)(slices, 499, class_labels=codes).sample, expected,
-                               atol=1e-5 * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(
+        inference_network(network)(slices, 499, class_labels=codes).sample,
+        expected,
+        atol=1e-5 * float(expected.abs().max()),
+        rtol=0,
+    )
 
 
-@pytest.mark.parametrize("changes", [
-    {**NETWORKS["paper"], "block_out_channels": (32, 64, 64), "attention_head_dim": 16},
-    {**NETWORKS["smoke"], "add_attention": True, "attention_head_dim": 8}, {**NETWORKS["smoke"], "out_channels": 2},
-    {**NETWORKS["smoke"], "downsample_padding": 0}, {**NETWORKS["smoke"], "resnet_time_scale_shift": "scale_shift"},
-    {**NETWORKS["smoke"], "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D")},
-], ids=["paper", "attention", "channels", "padding", "scale", "attention below"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {**NETWORKS["paper"], "block_out_channels": (32, 64, 64), "attention_head_dim": 16},
+        {**NETWORKS["smoke"], "add_attention": True, "attention_head_dim": 8},
+        {**NETWORKS["smoke"], "out_channels": 2},
+        {**NETWORKS["smoke"], "downsample_padding": 0},
+        {**NETWORKS["smoke"], "resnet_time_scale_shift": "scale_shift"},
+        {**NETWORKS["smoke"], "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D")},
+    ],
+    ids=["paper", "attention", "channels", "padding", "scale", "attention below"],
+)
 def test_networks_of_other_blocks_come_back_as_they_are(changes: dict) -> None:
     network = UNet2DModel(**{"sample_size": 32, "in_channels": 1, "out_channels": 1, **changes})
     assert inference_network(network, 499) is network

@@ -17,8 +17,17 @@ from pddm_utils.data.manifest import ManifestRow, write_manifest
 from pddm_utils.data.prepare import prepare_scan, to_scan_space
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PDDM_DATA": ""}
-BENCHMARK = {"train_subjects": 2, "val_subjects": 1, "train_steps": 4, "extra_seed_steps": 2, "checkpoint_every": 1,
-             "timesteps": "[499]", "lesion_kinds": "[tumour]", "seeds": "[0]", "noise_levels": "[validation]"}
+BENCHMARK = {
+    "train_subjects": 2,
+    "val_subjects": 1,
+    "train_steps": 4,
+    "extra_seed_steps": 2,
+    "checkpoint_every": 1,
+    "timesteps": "[499]",
+    "lesion_kinds": "[tumour]",
+    "seeds": "[0]",
+    "noise_levels": "[validation]",
+}
 
 
 def run(command: list[str]) -> None:
@@ -26,9 +35,11 @@ def run(command: list[str]) -> None:
 
 
 def prepare_command(manifest: Path, cache: Path) -> list[str]:
-    code = ("import sys\nfrom pddm_utils.data.manifest import read_manifest\n"
-            "from pddm_utils.data.prepare import ScanCache, prepare_all\n"
-            "prepare_all(read_manifest(sys.argv[1]), ScanCache(sys.argv[2]), progress=False)")
+    code = (
+        "import sys\nfrom pddm_utils.data.manifest import read_manifest\n"
+        "from pddm_utils.data.prepare import ScanCache, prepare_all\n"
+        "prepare_all(read_manifest(sys.argv[1]), ScanCache(sys.argv[2]), progress=False)"
+    )
     return [sys.executable, "-c", code, str(manifest), str(cache)]
 
 
@@ -101,8 +112,14 @@ def detected(scan: Path, tmp_path_factory) -> dict[str, bytes]:
 def kill_detection(scan: Path, detected: dict[str, bytes], out: Path, kills: int, seed: int) -> None:
     """Kill while the results are written; those of an earlier run stay whole."""
     for number in range(kills):
-        kill_repeatedly(detect_command(scan, out), ENVIRONMENT, lambda: newest_change(out / ".partial"), 1,
-                        seed * 100 + number, longest=random.Random(seed + number).choice([0.05, 1.0]))
+        kill_repeatedly(
+            detect_command(scan, out),
+            ENVIRONMENT,
+            lambda: newest_change(out / ".partial"),
+            1,
+            seed * 100 + number,
+            longest=random.Random(seed + number).choice([0.05, 1.0]),
+        )
         assert set(visible_files(out).items()) <= set(detected.items())
     run(detect_command(scan, out))
     assert visible_files(out) == detected and not (out / ".partial").exists()
@@ -120,8 +137,19 @@ def test_killed_detection_often(scan: Path, detected: dict[str, bytes], tmp_path
 
 
 def benchmark_command(folder: Path) -> list[str]:
-    words = ["-m", "pddm_utils", "benchmark", "--profile", "smoke", "--jobs", "1", "--runs", str(folder / "runs"),
-             "--results", str(folder / "results")]
+    words = [
+        "-m",
+        "pddm_utils",
+        "benchmark",
+        "--profile",
+        "smoke",
+        "--jobs",
+        "1",
+        "--runs",
+        str(folder / "runs"),
+        "--results",
+        str(folder / "results"),
+    ]
     return [sys.executable, *words, *(word for item in BENCHMARK.items() for word in ("--set", "{}={}".format(*item)))]
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import prepare_scan
@@ -24,8 +26,6 @@ from pddm_utils.data.sources.folder import folder_rows
 from pddm_utils.data.sources.ixi_archive import ixi_archive_rows
 from pddm_utils.data.sources.mslub_archive import VALIDATION, mslub_archive_rows
 from pddm_utils.data.sources.simulated import simulated_rows
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings
 
 SHAPE = (40, 44, 30)
 AFFINE = np.diag([-4.0, -4.0, 4.0, 1.0])
@@ -90,8 +90,9 @@ def write_splits(folder: Path, **tables: list[str]) -> Path:
         for index, image in enumerate(images):
             subject = image.removesuffix("_t1.nii.gz")
             seg = "" if "ixi" in area else f"/{area}/seg/{subject}_seg.nii.gz"
-            lines.append(f"{index},{image},40.5,0,/{area}/t1/{subject}_t1.nii.gz,/{area}/mask/{subject}_mask.nii.gz,"
-                         f"{seg},1.0")
+            lines.append(
+                f"{index},{image},40.5,0,/{area}/t1/{subject}_t1.nii.gz,/{area}/mask/{subject}_mask.nii.gz,{seg},1.0"
+            )
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -100,12 +101,20 @@ def test_ixi_subjects_in_train_and_test_are_tested_on_and_never_trained_on(tmp_p
     for number in range(1, 6):
         put(f"ixi-t1/IXI00{number}-HH-100{number}-T1.nii.gz", brain)
     name = "IXI00{0}-HH-100{0}_t1.nii.gz".format
-    splits = write_splits(tmp_path / "splits", IXI_train_fold2=[name(1), name(2)], IXI_val_fold2=[name(3)],
-                          IXI_test=[name(2), name(4), name(9)])
+    splits = write_splits(
+        tmp_path / "splits",
+        IXI_train_fold2=[name(1), name(2)],
+        IXI_val_fold2=[name(3)],
+        IXI_test=[name(2), name(4), name(9)],
+    )
     with pytest.warns(UserWarning) as told:
         rows = ixi_archive_rows(tmp_path / "ixi-t1", "T1", splits, fold=2)
     assert {row.subject[:6]: row.split for row in rows} == {
-        "IXI001": "train", "IXI003": "val", "IXI002": "test", "IXI004": "test"}
+        "IXI001": "train",
+        "IXI003": "val",
+        "IXI002": "test",
+        "IXI004": "test",
+    }
     assert all(row.brain_mask == "extract" for row in rows)
     messages = " ".join(str(warning.message) for warning in told)
     assert "1 subject(s) of IXI stand in more than one split" in messages and "IXI002-HH-1002" in messages
@@ -142,8 +151,11 @@ def test_decathlon_contrast_is_taken_out_by_name(tmp_path: Path, put, brain) -> 
         put(f"decathlon/Task01_BrainTumour/imagesTr/{name}", np.stack([brain * (k + 1) for k in range(4)], axis=-1))
         put(f"decathlon/Task01_BrainTumour/labelsTr/{name}", labels(1, 2, 3))
         cases.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
-    description = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "training": cases,
-                   "test": ["./imagesTs/BRATS_485.nii.gz"]}
+    description = {
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "training": cases,
+        "test": ["./imagesTs/BRATS_485.nii.gz"],
+    }
     (root / "dataset.json").write_text(json.dumps(description))
     for contrast, factor in (("FLAIR", 1), ("T1", 2), ("T2", 4)):
         rows = decathlon_rows(tmp_path / "decathlon", contrast, tmp_path / "derived")
@@ -193,15 +205,23 @@ def test_mslub_copy_in_mni_space(tmp_path: Path, put, brain) -> None:
 
 def test_authors_folder_is_read_as_it_is(tmp_path: Path, put, brain) -> None:
     root = tmp_path / "Data"
-    write_splits(root / "splits", IXI_train_fold0=["IXI001-HH-1001_t1.nii.gz", "IXI002-HH-1002_t1.nii.gz"],
-                 IXI_val_fold0=["IXI003-HH-1003_t1.nii.gz"], IXI_test=["IXI002-HH-1002_t1.nii.gz"],
-                 Brats21_val=["BraTS2021_01122"], Brats21_test=["BraTS2021_00000"],
-                 MSLUB_val=["patient29"], MSLUB_test=["patient07"])
+    write_splits(
+        root / "splits",
+        IXI_train_fold0=["IXI001-HH-1001_t1.nii.gz", "IXI002-HH-1002_t1.nii.gz"],
+        IXI_val_fold0=["IXI003-HH-1003_t1.nii.gz"],
+        IXI_test=["IXI002-HH-1002_t1.nii.gz"],
+        Brats21_val=["BraTS2021_01122"],
+        Brats21_test=["BraTS2021_00000"],
+        MSLUB_val=["patient29"],
+        MSLUB_test=["patient07"],
+    )
     for subject in ("IXI001-HH-1001", "IXI002-HH-1002"):
         put(f"Data/Train/ixi/t2/{subject}_t2.nii.gz", brain)
         put(f"Data/Train/ixi/mask/{subject}_mask.nii.gz", brain > 0)
-    for area, subjects, values in (("Brats21", ("BraTS2021_01122", "BraTS2021_00000"), (1, 2, 4)),
-                                   ("MSLUB", ("patient29", "patient07"), (1,))):
+    for area, subjects, values in (
+        ("Brats21", ("BraTS2021_01122", "BraTS2021_00000"), (1, 2, 4)),
+        ("MSLUB", ("patient29", "patient07"), (1,)),
+    ):
         for subject in subjects:
             put(f"Data/Test/{area}/t2/{subject}_t2.nii.gz", brain)
             put(f"Data/Test/{area}/mask/{subject}_mask.nii.gz", brain > 0)
@@ -209,8 +229,13 @@ def test_authors_folder_is_read_as_it_is(tmp_path: Path, put, brain) -> None:
     with pytest.warns(UserWarning) as told:
         rows = authors_rows(tmp_path, "T2", tmp_path / "derived")
     assert Counter((row.dataset, row.split) for row in rows) == {
-        ("ixi-t2-healthy", "train"): 1, ("ixi-t2-healthy", "test"): 1, ("brats21-t2", "val"): 1,
-        ("brats21-t2", "test"): 1, ("mslub-t2", "val"): 1, ("mslub-t2", "test"): 1}
+        ("ixi-t2-healthy", "train"): 1,
+        ("ixi-t2-healthy", "test"): 1,
+        ("brats21-t2", "val"): 1,
+        ("brats21-t2", "test"): 1,
+        ("mslub-t2", "val"): 1,
+        ("mslub-t2", "test"): 1,
+    }
     messages = " ".join(str(warning.message) for warning in told)
     assert "IXI002-HH-1002" in messages and "1 scan(s) of the split files are not there in T2: IXI003" in messages
     for row in rows:
@@ -229,7 +254,10 @@ def test_bids_folder(tmp_path: Path, put, brain) -> None:
     put("study/derivatives/rater/sub-02/ses-a/anat/sub-02_ses-a_label-lesion_mask.nii.gz", labels(1))
     rows = bids_rows(tmp_path / "study", "T2")
     assert [(row.subject, row.dataset) for row in rows] == [
-        ("sub-01", "study-t2"), ("sub-02", "study-t2-ses-a"), ("sub-02", "study-t2-ses-b")]
+        ("sub-01", "study-t2"),
+        ("sub-02", "study-t2-ses-a"),
+        ("sub-02", "study-t2-ses-b"),
+    ]
     assert [bool(row.brain_mask) for row in rows] == [True, False, False]
     assert [bool(row.lesion_mask) for row in rows] == [False, True, False]
     (tmp_path / "study" / "participants.tsv").write_text("participant_id\tsplit\nsub-01\ttrain\nsub-02\tval\n")
@@ -247,7 +275,9 @@ def test_plain_folder_with_a_table(tmp_path: Path, put, brain) -> None:
     table.write_text("image,lesion_mask,split,contrast\nscan one.nii.gz,,val,T2\ntwo.nii,lesion.nii.gz,,\nx.nii,,,T1\n")
     rows = folder_rows(tmp_path / "mine", "T2")
     assert [(row.subject, row.split, row.dataset) for row in rows] == [
-        ("scan one", "val", "mine-t2-healthy"), ("two", "test", "mine-t2")]
+        ("scan one", "val", "mine-t2-healthy"),
+        ("two", "test", "mine-t2"),
+    ]
     assert prepare_scan(rows[1]).lesion_mask.any()
     table.write_text("image,split\nnone.nii,test\n")
     with pytest.raises(InputError, match="none.nii does not exist"):
@@ -278,12 +308,25 @@ def test_manifest_command_writes_what_the_package_reads(tmp_path: Path, put, bra
 def test_profile_on_a_manifest(tmp_path: Path) -> None:
     table = tmp_path / "scans.csv"
     write_manifest(simulated_rows("T2", train=4, val_healthy=3, val_lesioned=2, test=3), table)
-    choices = {"cohort": "manifest", "manifest": str(table), "train_subjects": 3, "val_subjects": 9,
-               "val_lesion_subjects": 1, "test_subjects": 2}
+    choices = {
+        "cohort": "manifest",
+        "manifest": str(table),
+        "train_subjects": 3,
+        "val_subjects": 9,
+        "val_lesion_subjects": 1,
+        "test_subjects": 2,
+    }
     settings = load_settings("smoke", choices)
     counts = Counter((row.split, row.dataset.rsplit("-")[-1]) for row in cohort_rows(settings))
-    assert counts == {("train", "healthy"): 3, ("val", "healthy"): 3, ("val", "tumour"): 1, ("val", "ms"): 1,
-                      ("test", "healthy"): 2, ("test", "tumour"): 2, ("test", "ms"): 2}
+    assert counts == {
+        ("train", "healthy"): 3,
+        ("val", "healthy"): 3,
+        ("val", "tumour"): 1,
+        ("val", "ms"): 1,
+        ("test", "healthy"): 2,
+        ("test", "tumour"): 2,
+        ("test", "ms"): 2,
+    }
     key = settings.training_key("ddpm", 0)
     table.write_text(table.read_text() + "extra,simulated:9,,,train,simulated-t2-healthy,T2\n")
     assert settings.training_key("ddpm", 0) != key, "another table, another model"

@@ -21,15 +21,15 @@ from pddm_utils.benchmark.leaderboard import (
     questions_markdown,
     read_selection,
 )
-from pddm_utils.benchmark.report import fill_marks
+from pddm_utils.benchmark.leaderboard_figures import cost_quality, method_costs, precision_recall_bands
+from pddm_utils.benchmark.ranked_figures import ranked_panel, ranked_subjects
 from pddm_utils.benchmark.tables import comparison_table, headline_markdown, summary_table
-from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES, METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.metrics import RECALL_GRID, precision_at_recall, precision_recall
 from pddm_utils.evaluation.statistics import bootstrap_band, bootstrap_interval, holm, relative_improvement
-from pddm_utils.show.leaderboard import cost_quality, method_costs, precision_recall_bands
-from pddm_utils.show.ranked import ranked_panel, ranked_subjects
+from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES, METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.publish.pages import fill_marks
 
 RESULTS = Path(__file__).parents[1] / "results"
 TUMOUR, HEALTHY = "simulated-t2-tumour", "simulated-t2-healthy"
@@ -46,12 +46,23 @@ def made_up_scores(methods: tuple[str, ...] = tuple(METHODS), subjects: int = 8)
                 for dataset in (TUMOUR, HEALTHY):
                     ill = dataset == TUMOUR
                     value = (place + 1) / 20 + 0.01 * number + 0.002 * rng.random()
-                    rows.append({
-                        "dataset": dataset, "method": method, "seed": seed, "subject": f"s{number}",
-                        "noise_level": "validation" if level else "none", "timestep": 499 if level else -1,
-                        "rule": "healthy-quantile-0.99", "auprc": value if ill else np.nan,
-                        "dice": value if ill else np.nan, "false_positive_ml": 2.0 if ill else 1 + 0.01 * rng.random(),
-                        "precisions": CURVE if ill else np.nan, "seconds": place + 1.0, "cpu_seconds": place + 0.5})
+                    rows.append(
+                        {
+                            "dataset": dataset,
+                            "method": method,
+                            "seed": seed,
+                            "subject": f"s{number}",
+                            "noise_level": "validation" if level else "none",
+                            "timestep": 499 if level else -1,
+                            "rule": "healthy-quantile-0.99",
+                            "auprc": value if ill else np.nan,
+                            "dice": value if ill else np.nan,
+                            "false_positive_ml": 2.0 if ill else 1 + 0.01 * rng.random(),
+                            "precisions": CURVE if ill else np.nan,
+                            "seconds": place + 1.0,
+                            "cpu_seconds": place + 0.5,
+                        }
+                    )
     return pd.DataFrame(rows)
 
 
@@ -60,19 +71,34 @@ def made_up_selection(means: dict[str, float]) -> pd.DataFrame:
     rows = []
     for method, mean in means.items():
         levels = {499: mean, 899: 0.99} if method in NOISE_LEVEL_METHODS else {-1: mean}
-        rows += [{"method": method, "timestep": timestep, "dataset": TUMOUR, "subject": f"v{number}", "auprc": value}
-                 for timestep, value in levels.items() for number in range(3)]
+        rows += [
+            {"method": method, "timestep": timestep, "dataset": TUMOUR, "subject": f"v{number}", "auprc": value}
+            for timestep, value in levels.items()
+            for number in range(3)
+        ]
     return pd.DataFrame(rows)
 
 
 def made_up_run() -> dict:
     record = {"parameters": 650_321, "steps": 10, "seconds": 90.0, "cpu_seconds": 120.0}
-    settings = {"profile": "methods", "cohort": "simulated", "contrast": "T2", "train_subjects": 4, "seeds": [0, 1],
-                "box_size": 48, "stride": 48, "ddim_steps": 10}
-    return {"settings": settings, "weights": "trained", "packages": {"torch": "2"},
-            "hardware": {"cpu": "a CPU", "cores": 2, "gpu": None},
-            "models": {f"{name}-seed{seed}": record for name in TRAINED_METHODS for seed in (0, 1)},
-            "reconstruction": {name: {"seconds": 2.0, "cpu_seconds": 1.5, "scans": 4} for name in METHODS}}
+    settings = {
+        "profile": "methods",
+        "cohort": "simulated",
+        "contrast": "T2",
+        "train_subjects": 4,
+        "seeds": [0, 1],
+        "box_size": 48,
+        "stride": 48,
+        "ddim_steps": 10,
+    }
+    return {
+        "settings": settings,
+        "weights": "trained",
+        "packages": {"torch": "2"},
+        "hardware": {"cpu": "a CPU", "cores": 2, "gpu": None},
+        "models": {f"{name}-seed{seed}": record for name in TRAINED_METHODS for seed in (0, 1)},
+        "reconstruction": {name: {"seconds": 2.0, "cpu_seconds": 1.5, "scans": 4} for name in METHODS},
+    }
 
 
 def cells(markdown: str) -> list[list[str]]:
@@ -234,9 +260,19 @@ def test_bands_are_drawn_in_the_methods_colours() -> None:
 
 def test_subjects_are_chosen_by_rank_of_the_mean_over_seeds() -> None:
     auprc = {"a": (0.9, 0.1), "b": (0.3, 0.3), "c": (0.8, 0.8), "d": (0.6, 0.7)}
-    rows = [{"dataset": TUMOUR, "method": "pddpm", "seed": seed, "subject": subject, "noise_level": "validation",
-             "rule": "healthy-quantile-0.99", "auprc": value}
-            for subject, values in auprc.items() for seed, value in enumerate(values)]
+    rows = [
+        {
+            "dataset": TUMOUR,
+            "method": "pddpm",
+            "seed": seed,
+            "subject": subject,
+            "noise_level": "validation",
+            "rule": "healthy-quantile-0.99",
+            "auprc": value,
+        }
+        for subject, values in auprc.items()
+        for seed, value in enumerate(values)
+    ]
     scores = pd.DataFrame(rows)
     assert ranked_subjects(scores, TUMOUR) == {"worst": "b", "median": "a", "best": "c"}
     assert set(ranked_subjects(scores[scores.subject == "d"], TUMOUR).values()) == {"d"}

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import average_precision_score
 
-from pddm_utils.data.lesions import KINDS, LEVELS, MS, TUMOUR, estimate_tissues, insert_lesion
 from pddm_utils.data.scan import CONTRASTS, scale_to_unit_range
-from pddm_utils.data.simulate import Anatomy, simulate_anatomy
-from pddm_utils.data.tissues import Tissues
+from pddm_utils.data.simulation.anatomy import Anatomy, simulate_anatomy
+from pddm_utils.data.simulation.lesions import KINDS, LEVELS, MS, TUMOUR, estimate_tissues, insert_lesion
+from pddm_utils.data.simulation.tissues import Tissues
 
 VOXEL_MM3 = 8.0
 
@@ -110,9 +110,7 @@ def test_tumour_changes_intensity_inside_the_mask_and_moves_the_anatomy_around_i
     around = ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=2)
     around &= anatomy.brain_mask
     assert difference[mask].mean() > 0.1
-    assert abs(difference[around].mean()) < 0.2 * difference[mask].mean(), (
-        "no brightness leaks out of the mask"
-    )
+    assert abs(difference[around].mean()) < 0.2 * difference[mask].mean(), "no brightness leaks out of the mask"
     assert np.abs(difference[around]).mean() > 0.01, "mass effect reaches beyond the mask"
     far = ndimage.distance_transform_edt(~mask) > 35
     assert not difference[far].any(), "the mass effect ends"

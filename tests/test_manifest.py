@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import COLUMNS, ManifestRow, check_rows, read_manifest, write_manifest
-from pddm_utils.errors import InputError
 
 ROW = ManifestRow(
     subject="s1",

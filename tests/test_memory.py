@@ -9,7 +9,7 @@ import sys
 _COUNT = """
 import resource, sys
 import numpy as np
-from pddm_utils.memory import keep_freed_memory
+from pddm_utils.diffusion.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     print(keep_freed_memory())
 else:

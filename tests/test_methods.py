@@ -15,16 +15,16 @@ from pddm_utils.benchmark import evaluate
 from pddm_utils.benchmark.models import LEARNING_METHODS, make_method, model_folder, open_method
 from pddm_utils.benchmark.run import Benchmark, run_benchmark
 from pddm_utils.benchmark.tables import read_results
-from pddm_utils.catalogue import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import parameter_count
+from pddm_utils.diffusion.objective import Batch
 from pddm_utils.diffusion.pipeline import make_scheduler
-from pddm_utils.diffusion.training import Batch
-from pddm_utils.errors import InputError
 from pddm_utils.methods import anoddpm
 from pddm_utils.methods.anoddpm import AnoDDPMReconstruction, ddim_reverse, trailing_timesteps
 from pddm_utils.methods.autoencoders import AutoencoderReconstruction, kl_to_standard_normal
@@ -34,8 +34,8 @@ from pddm_utils.methods.learned import NetworkReconstruction, SliceBatch
 from pddm_utils.methods.mddpm import MASKED_SHARE, PATCH_SIZE, MaskedDrawer, patch_mask
 from pddm_utils.methods.pca import PCAReconstruction
 from pddm_utils.methods.random_boxes import RandomBoxDrawer, RandomBoxObjective
-from pddm_utils.settings import Settings, load_settings
-from pddm_utils.training import read_training
+from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.training.loop import read_training
 from test_training import ArraySlices
 
 SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16, "warmup_steps": 2}
@@ -43,9 +43,20 @@ METHOD_PAGE = (Path(__file__).parents[1] / "book" / "method.md").read_text(encod
 NETWORK_METHODS = [name for name, method in LEARNING_METHODS.items() if issubclass(method, NetworkReconstruction)]
 
 
-TINY = {"train_subjects": 1, "val_subjects": 1, "train_steps": 2, "checkpoint_every": 2, "batch_size": 2, "seeds": [0],
-        "timesteps": [499], "selection_slice_step": 1, "noise_levels": ["validation"], "lesion_kinds": ["tumour"],
-        "ddim_steps": 2, "methods": list(METHODS)}
+TINY = {
+    "train_subjects": 1,
+    "val_subjects": 1,
+    "train_steps": 2,
+    "checkpoint_every": 2,
+    "batch_size": 2,
+    "seeds": [0],
+    "timesteps": [499],
+    "selection_slice_step": 1,
+    "noise_levels": ["validation"],
+    "lesion_kinds": ["tumour"],
+    "ddim_steps": 2,
+    "methods": list(METHODS),
+}
 
 
 def settings(**overrides) -> Settings:
@@ -69,6 +80,7 @@ def test_every_method_that_learns_has_a_class_and_every_noise_level_a_learner() 
 
 # PCA
 
+
 def test_pca_rebuilds_what_lies_in_a_low_rank_set_and_nothing_else(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     axes, slices = rng.random((3, 16, 16)), ArraySlices(0)
@@ -89,6 +101,7 @@ def test_pca_rebuilds_what_lies_in_a_low_rank_set_and_nothing_else(tmp_path: Pat
 
 
 # AE, VAE, SVAE
+
 
 def test_kl_divergence_is_that_of_torch_distributions() -> None:
     mean, log_variance = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0)).unbind()
@@ -119,6 +132,7 @@ def test_vae_loss_is_l1_plus_divergence_per_pixel_and_ae_loss_is_l1() -> None:
 
 # DAE
 
+
 def test_coarse_noise_has_the_spread_of_interpolated_normal_values() -> None:
     size, count = 32, 1500
     noise = coarse_noise(SliceBatch(torch.zeros(count, 1, size, size), generators(count)))
@@ -141,6 +155,7 @@ def test_dae_leaves_the_background_alone() -> None:
 
 
 # f-AnoGAN
+
 
 def test_gradient_penalty_of_a_linear_critic_is_known() -> None:
     weights = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -166,8 +181,9 @@ def test_encoder_loss_weighs_slice_and_features() -> None:
 
 
 def test_each_part_of_fanogan_is_updated_in_its_phase_only(tmp_path: Path) -> None:
-    trainer = make_method(settings(train_steps=12), "fanogan", 0).trainer(ArraySlices(4, 32), ArraySlices(2, 32),
-                                                                        tmp_path / "model")
+    trainer = make_method(settings(train_steps=12), "fanogan", 0).trainer(
+        ArraySlices(4, 32), ArraySlices(2, 32), tmp_path / "model"
+    )
 
     def changed(step: int) -> set[str]:
         parameters = dict(trainer.network.named_parameters())
@@ -180,6 +196,7 @@ def test_each_part_of_fanogan_is_updated_in_its_phase_only(tmp_path: Path) -> No
 
 
 # Diffusion models
+
 
 def test_reverse_process_starts_at_the_noise_level_and_is_evenly_spaced() -> None:
     assert trailing_timesteps(499, 10) == list(range(499, -1, -50))
@@ -198,8 +215,9 @@ def test_ddim_with_one_step_is_the_one_step_prediction_and_more_steps_are_those_
 
     noisy = make_scheduler().add_noise(clean, noise, torch.tensor([499, 499]))
     torch.testing.assert_close(ddim_reverse(predict, noisy, [499], alphas), predict(noisy, 499))
-    scheduler = DDIMScheduler(1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample",
-                              timestep_spacing="trailing", clip_sample=True)
+    scheduler = DDIMScheduler(
+        1000, beta_schedule="squaredcos_cap_v2", prediction_type="sample", timestep_spacing="trailing", clip_sample=True
+    )
     scheduler.set_timesteps(20)
     expected = noisy
     for index in scheduler.timesteps[scheduler.timesteps <= 499]:
@@ -251,7 +269,7 @@ def test_masked_patches_are_black_under_the_noise_and_clean_in_the_target() -> N
     unmasked = drawer.draw(range(4))
     assert torch.equal(batch.clean, unmasked.clean) and torch.equal(batch.timesteps, unmasked.timesteps)
     level = make_scheduler().alphas_cumprod[batch.timesteps].view(-1, 1, 1, 1)
-    hidden = (batch.noisy != unmasked.noisy)
+    hidden = batch.noisy != unmasked.noisy
     difference = (unmasked.noisy - batch.noisy) / level.sqrt()
     torch.testing.assert_close(difference[hidden], (batch.clean + 1)[hidden], atol=1e-3, rtol=1e-3)
     assert 0.2 < hidden.float().mean() <= 0.25 and batch.mask.all()
@@ -288,8 +306,14 @@ def test_condition_reaches_the_prediction() -> None:
 
 # All of them
 
-SIZES = {"ae": (490_817, 1_511_857), "vae": (564_673, 1_585_713), "svae": (353_009, 1_408_993),
-         "dae": (647_297, 37_513_345), "fanogan": (659_762, 2_181_954), "cddpm": (852_593, 38_478_289)}
+SIZES = {
+    "ae": (490_817, 1_511_857),
+    "vae": (564_673, 1_585_713),
+    "svae": (353_009, 1_408_993),
+    "dae": (647_297, 37_513_345),
+    "fanogan": (659_762, 2_181_954),
+    "cddpm": (852_593, 38_478_289),
+}
 
 
 @pytest.mark.parametrize("name", NETWORK_METHODS)
@@ -329,8 +353,9 @@ def test_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, name: 
 
 
 def test_weights_of_another_network_are_one_clear_error(tmp_path: Path) -> None:
-    AutoencoderReconstruction("ae", settings(train_steps=1), 0).fit(ArraySlices(2, 96), ArraySlices(2, 96),
-                                                                   tmp_path / "ae")
+    AutoencoderReconstruction("ae", settings(train_steps=1), 0).fit(
+        ArraySlices(2, 96), ArraySlices(2, 96), tmp_path / "ae"
+    )
     for name, size in (("vae", "smoke"), ("ae", "laptop"), ("fanogan", "smoke"), ("cddpm", "smoke")):
         with pytest.raises(InputError, match="weights of another network than"):
             LEARNING_METHODS[name].from_pretrained(tmp_path / "ae", name, settings(network=size))
@@ -346,15 +371,18 @@ def test_weights_of_another_network_are_one_clear_error(tmp_path: Path) -> None:
 
 def test_training_keys_depend_on_what_the_method_uses_only() -> None:
     plain = settings()
-    for change, methods in [({"noise": "simplex"}, {"ddpm", "mddpm", "cddpm", "pddpm", "pddpm-random"}),
-                            ({"schedule": "linear"}, set(NOISE_LEVEL_METHODS)),
-                            ({"learning_rate": 0.5}, set(TRAINED_METHODS) - {"pca", "fanogan"}),
-                            ({"network": "laptop"}, set(TRAINED_METHODS) - {"pca"}),
-                            ({"ddim_steps": 3, "threads": 2, "timesteps": [249]}, set()),
-                            ({"train_steps": 13}, set(TRAINED_METHODS))]:
+    for change, methods in [
+        ({"noise": "simplex"}, {"ddpm", "mddpm", "cddpm", "pddpm", "pddpm-random"}),
+        ({"schedule": "linear"}, set(NOISE_LEVEL_METHODS)),
+        ({"learning_rate": 0.5}, set(TRAINED_METHODS) - {"pca", "fanogan"}),
+        ({"network": "laptop"}, set(TRAINED_METHODS) - {"pca"}),
+        ({"ddim_steps": 3, "threads": 2, "timesteps": [249]}, set()),
+        ({"train_steps": 13}, set(TRAINED_METHODS)),
+    ]:
         other = settings(**change)
-        assert {name for name in TRAINED_METHODS
-                if plain.training_key(name, 0) != other.training_key(name, 0)} == methods
+        assert {
+            name for name in TRAINED_METHODS if plain.training_key(name, 0) != other.training_key(name, 0)
+        } == methods
 
 
 def five_slices(row: ManifestRow, cache: ScanCache) -> Scan:

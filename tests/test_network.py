@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.network import make_network, parameter_count
-from pddm_utils.errors import InputError
 
 
 def test_paper_network_has_the_published_size() -> None:

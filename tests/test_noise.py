@@ -9,8 +9,8 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.noise import _EDGES, NOISES, _corners, gaussian_noise, radial_spectrum, simplex_noise
-from pddm_utils.errors import InputError
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -101,9 +101,7 @@ class TestSimplexStatistics:
 
     @pytest.mark.parametrize(("octaves", "persistence"), [(1, 0.8), (3, 0.5), (6, 0.8), (4, 1.5)])
     def test_unit_variance_for_any_octaves(self, octaves, persistence):
-        fields = simplex_noise(
-            (400, 1, 48, 40), seeded(2), octaves=octaves, persistence=persistence, wavelength=16
-        )
+        fields = simplex_noise((400, 1, 48, 40), seeded(2), octaves=octaves, persistence=persistence, wavelength=16)
         assert fields.square().mean().item() == pytest.approx(1, abs=0.03)
 
     @pytest.mark.parametrize("power", [1, 2])
@@ -167,9 +165,7 @@ class TestSimplexShape:
             return (power[low].sum() / power.sum()).item()
 
         assert share(many) > 0.6
-        assert share(gaussian_noise((200, 1, 64, 64), seeded(0))) == pytest.approx(
-            low.float().mean().item(), rel=0.1
-        )
+        assert share(gaussian_noise((200, 1, 64, 64), seeded(0))) == pytest.approx(low.float().mean().item(), rel=0.1)
 
     def test_three_corners_are_the_whole_sum_over_the_lattice(self):
         """Against the definition: all nodes of the lattice within reach, each with its falloff."""

@@ -44,8 +44,15 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> nbformat
     """Run a notebook where it lies and write the executed copy to `output`."""
     check_parameters(path, parameters)
     return papermill.execute_notebook(
-        str(path), str(output), parameters=dict(parameters), kernel_name="python3", cwd=str(path.parent),
-        execution_timeout=TIMEOUT_S, progress_bar=False, log_output=False)
+        str(path),
+        str(output),
+        parameters=dict(parameters),
+        kernel_name="python3",
+        cwd=str(path.parent),
+        execution_timeout=TIMEOUT_S,
+        progress_bar=False,
+        log_output=False,
+    )
 
 
 def tree() -> set[Path]:
@@ -104,12 +111,26 @@ def test_set_up_cell_installs_package_models_and_results(tmp_path: Path) -> None
     pip = {"PIP_TARGET": str(target), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
     code = "import sys\nsys.modules['pddm_utils'] = None\n" + setup_cell(notebook_paths()[0])
     environment = os.environ | pip | {"PDDM_REPOSITORY": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True,
-                          text=True, check=False, timeout=TIMEOUT_S)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
     assert done.returncode == 0, done.stderr
-    found = "import pddm_utils.weights as w; print(w.weights_folder('simulated-t2-pddpm'), w.results_root() / 'laptop')"
-    printed = subprocess.run([sys.executable, "-c", found], env=os.environ | {"PYTHONPATH": str(target)},
-                             cwd=tmp_path, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
+    found = "import pddm_utils.core.shipped as w; print(w.weights_folder('simulated-t2-pddpm'), w.results_root())"
+    printed = subprocess.run(
+        [sys.executable, "-c", found],
+        env=os.environ | {"PYTHONPATH": str(target)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=TIMEOUT_S,
+    )
     assert all(Path(path).is_dir() and Path(path).is_relative_to(target) for path in printed.stdout.split())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pddm_utils import training
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import write_manifest
 from pddm_utils.data.prepare import ScanCache, prepare_all
@@ -16,10 +16,10 @@ from pddm_utils.data.slices import HealthySlices
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.estimate import estimate_training
-from pddm_utils.methods.diffusion import diffusion_trainer
-from pddm_utils.settings import load_settings
-from pddm_utils.training import learning_rate_at, read_training
+from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.training import loop as training
+from pddm_utils.training.estimate import estimate_training
+from pddm_utils.training.loop import learning_rate_at, read_training
 from test_training import assert_same, trainer
 
 PAPER_PARAMETERS = 37_513_345
@@ -27,17 +27,39 @@ PAPER_PARAMETERS = 37_513_345
 
 def test_paper_profile_is_the_reproduction_sheet() -> None:
     paper = load_settings("paper")
-    sheet = {"contrast": "T2", "network": "paper", "noise": "simplex", "schedule": "squaredcos_cap_v2", "box_size": 48,
-             "stride": 48, "timestep_power": 1, "train_steps": 19_200, "batch_size": 32, "learning_rate": 1e-4,
-             "ema_decay": 0.0, "timesteps": (499,), "authors_timestep": 499}
+    sheet = {
+        "contrast": "T2",
+        "network": "paper",
+        "noise": "simplex",
+        "schedule": "squaredcos_cap_v2",
+        "box_size": 48,
+        "stride": 48,
+        "timestep_power": 1,
+        "train_steps": 19_200,
+        "batch_size": 32,
+        "learning_rate": 1e-4,
+        "ema_decay": 0.0,
+        "timesteps": (499,),
+        "authors_timestep": 499,
+    }
     assert {name: getattr(paper, name) for name in sheet} == sheet
     assert {learning_rate_at(step, 19_200, paper) for step in (0, 1, 10_000, 19_199)} == {1e-4}
 
 
 def test_corrected_profile_trains_the_same_and_chooses_on_validation() -> None:
     paper, corrected = load_settings("paper"), load_settings("paper-corrected")
-    trained = ("network", "noise", "schedule", "box_size", "stride", "train_steps", "batch_size", "learning_rate",
-               "ema_decay", "learning_rate_decay")
+    trained = (
+        "network",
+        "noise",
+        "schedule",
+        "box_size",
+        "stride",
+        "train_steps",
+        "batch_size",
+        "learning_rate",
+        "ema_decay",
+        "learning_rate_decay",
+    )
     assert all(getattr(paper, name) == getattr(corrected, name) for name in trained)
     assert len(corrected.timesteps) > 1 and 499 in corrected.timesteps and len(corrected.seeds) == 3
 
@@ -67,8 +89,16 @@ def test_dry_run_of_the_paper_profile(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(training, "VALIDATION_DRAWS", 2)
     torch.set_num_threads(1)
     write_manifest(simulated_rows("T2", 1, 1, 0, 0), tmp_path / "scans.csv")
-    settings = load_settings("paper", {"manifest": str(tmp_path / "scans.csv"), "train_steps": 2, "batch_size": 4,
-                                       "micro_batch_size": 2, "checkpoint_every": 2})
+    settings = load_settings(
+        "paper",
+        {
+            "manifest": str(tmp_path / "scans.csv"),
+            "train_steps": 2,
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "checkpoint_every": 2,
+        },
+    )
     rows, cache = cohort_rows(settings), ScanCache(tmp_path / "cache")
     prepare_all(rows, cache, progress=False)
     train, val = (HealthySlices([row for row in rows if row.split == split], cache) for split in ("train", "val"))

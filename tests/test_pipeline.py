@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline, make_scheduler
-from pddm_utils.errors import InputError
 
 SIZE = 32
 
@@ -99,7 +99,9 @@ def test_saved_and_loaded_pipeline_gives_the_same_slices(network, slices, tmp_pa
 def test_bad_slices_are_refused(network, slices) -> None:
     pipeline = make(network, 16)
     for bad, words in [
-        (slices[:, 0], "pass float"), (slices * 3, r"outside \[0, 1\]"), (slices * float("nan"), r"outside \[0, 1\]")
+        (slices[:, 0], "pass float"),
+        (slices * 3, r"outside \[0, 1\]"),
+        (slices * float("nan"), r"outside \[0, 1\]"),
     ]:
         with pytest.raises(InputError, match=words):
             pipeline(bad)

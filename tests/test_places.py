@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from pddm_utils.benchmark.parts import weights_digest
+from pddm_utils.benchmark.store import weights_digest
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.shipped import HEALTHY_PLACES, stored_parameters, weights_folder, weights_root
 from pddm_utils.data.scan import Scan
-from pddm_utils.errors import InputError
+from pddm_utils.detection.z_score import (
+    GRID,
+    HealthyPlaces,
+    PlaceStatistics,
+    lesion_z_score,
+    z_score_map,
+    z_score_thresholds,
+)
 from pddm_utils.evaluation.postprocess import erode_in_plane
-from pddm_utils.places import GRID, HealthyPlaces, PlaceStatistics, lesion_z_score, z_score_map, z_score_thresholds
-from pddm_utils.weights import HEALTHY_PLACES, stored_parameters, weights_folder, weights_root
 
 SHAPE = (20, 40, 36)
 MOST_BYTES = 40_000_000  # of all weights together
@@ -50,8 +57,9 @@ def test_file_says_what_was_counted_to_half_precision(places: HealthyPlaces, tmp
     scan, rebuilt = healthy(99)
     residual = scan.image - rebuilt
     again = PlaceStatistics.load(path)
-    np.testing.assert_allclose(again.z_score(residual, scan.brain_mask), places.z_score(residual, scan.brain_mask),
-                               atol=0.01)
+    np.testing.assert_allclose(
+        again.z_score(residual, scan.brain_mask), places.z_score(residual, scan.brain_mask), atol=0.01
+    )
     assert again.z_score(residual, scan.brain_mask).std() > 0.1 and path.stat().st_size < 200_000
     assert [p.name for p in tmp_path.iterdir()] == [HEALTHY_PLACES]
 
@@ -85,8 +93,10 @@ def test_thresholds_let_their_share_of_healthy_voxels_pass(places: HealthyPlaces
     pairs, statistics = [healthy(seed) for seed in range(20, 24)], places.statistics()
     thresholds = z_score_thresholds(pairs, statistics)
     for rule, share in {"healthy-quantile-0.95": 0.05, "healthy-quantile-0.99": 0.01}.items():
-        above = [(z_score_map(*pair, statistics) > thresholds[rule])[erode_in_plane(pair[0].brain_mask)].mean()
-                 for pair in pairs]
+        above = [
+            (z_score_map(*pair, statistics) > thresholds[rule])[erode_in_plane(pair[0].brain_mask)].mean()
+            for pair in pairs
+        ]
         assert np.mean(above) == pytest.approx(share, rel=0.05)
     with pytest.raises(InputError, match="no healthy validation scan"):
         z_score_thresholds([], statistics)

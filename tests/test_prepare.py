@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -17,7 +16,6 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from pddm_utils.data import prepare
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import (
@@ -180,9 +178,7 @@ def test_lesions_are_resampled_by_nearest_neighbour() -> None:
 
 
 def test_way_back_keeps_the_header_of_the_scan(write_nifti, stripped_head) -> None:
-    affine = nib.affines.from_matvec(
-        Rotation.from_euler("z", 10, degrees=True).as_matrix() * 1.5, (-50, -60, -40)
-    )
+    affine = nib.affines.from_matvec(Rotation.from_euler("z", 10, degrees=True).as_matrix() * 1.5, (-50, -60, -40))
     for codes in ((1, 0), (0, 1), (4, 1)):
         image = nib.Nifti1Image(stripped_head.astype(np.int16), affine)
         image.set_sform(affine if codes[0] else None, codes[0])
@@ -242,9 +238,7 @@ def test_simulated_scan_with_and_without_a_lesion() -> None:
     assert healthy.image.dtype == np.float32
     assert (healthy.image.min(), healthy.image.max()) == (0, 1)
     assert (healthy.image[~healthy.brain_mask] == 0).all()
-    first, again, other = (
-        prepare_scan(replace(SIMULATED, lesion_mask=f"insert:tumour:{seed}")) for seed in (1, 1, 2)
-    )
+    first, again, other = (prepare_scan(replace(SIMULATED, lesion_mask=f"insert:tumour:{seed}")) for seed in (1, 1, 2))
     assert first.lesion_mask.any()
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.lesion_mask, again.lesion_mask)
@@ -310,9 +304,7 @@ def _prepare_in_process(folder: str, row: ManifestRow) -> float:
 
 
 def test_processes_may_share_a_cache(tmp_path, write_nifti, stripped_head, row_of) -> None:
-    rows = [
-        row_of(write_nifti(f"{n}.nii.gz", stripped_head + n * (stripped_head > 150))) for n in range(4)
-    ] * 2
+    rows = [row_of(write_nifti(f"{n}.nii.gz", stripped_head + n * (stripped_head > 150))) for n in range(4)] * 2
     folder = tmp_path / "cache"
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         sums = list(pool.map(_prepare_in_process, [str(folder)] * len(rows), rows))
@@ -338,10 +330,3 @@ def test_partial_entries_of_killed_processes_are_swept(tmp_path) -> None:
     ScanCache(tmp_path)
     assert not old.exists()
     assert fresh.exists(), "another process may be writing it"
-
-
-def test_cache_key_covers_every_module_that_makes_a_scan() -> None:
-    folder = Path(prepare.__file__).parent
-    imported = set(re.findall(r"from pddm_utils\.data\.(\w+) import", "".join(
-        (folder / f"{name}.py").read_text() for name in prepare._CODE)))
-    assert imported - {"manifest"} <= set(prepare._CODE)

@@ -16,13 +16,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from pddm_utils.__main__ import main
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import COLUMNS, read_manifest
 from pddm_utils.data.prepare import prepare_scan
+from pddm_utils.data.preprocess.checks import outliers, robust_z
 from pddm_utils.data.preprocess.images import affine_of, framed, spaced, to_nifti, to_sitk
 from pddm_utils.data.preprocess.plan import STEPS, Plan, plan_of
-from pddm_utils.data.preprocess.quality import outliers, robust_z
-from pddm_utils.data.preprocess.run import preprocess_manifest, read_log
-from pddm_utils.errors import InputError
+from pddm_utils.data.preprocess.runner import preprocess_manifest, read_log
 
 SPACING = 4.0  # mm: everything small
 SMALL = Plan(spacing_mm=SPACING, n4_iterations=(20, 20), frame_voxels=(48, 48, 40), frame_mm=4.0)
@@ -62,7 +62,7 @@ def raw(tmp_path: Path) -> dict[str, Path]:
     mask = ndimage.affine_transform(inside.astype(np.uint8), back, order=0)
     lesion = np.zeros_like(mask)
     x, y, z = np.array(mask.shape) // 2
-    lesion[x:x + 3, y:y + 4, z:z + 3] = 1
+    lesion[x : x + 3, y : y + 4, z : z + 3] = 1
     files = {"image": image.astype(np.float32), "mask": mask, "lesion": lesion * mask}
     for name, data in files.items():
         nib.save(nib.Nifti1Image(data, grid), tmp_path / f"{name}.nii.gz")
@@ -81,8 +81,10 @@ def write_table(path: Path, *rows: dict) -> Path:
 
 @pytest.fixture
 def manifest(tmp_path: Path, raw: dict[str, Path]) -> Path:
-    return write_table(tmp_path / "raw.csv", {
-        "subject": "s1", "image": raw["image"], "brain_mask": raw["mask"], "lesion_mask": raw["lesion"]})
+    return write_table(
+        tmp_path / "raw.csv",
+        {"subject": "s1", "image": raw["image"], "brain_mask": raw["mask"], "lesion_mask": raw["lesion"]},
+    )
 
 
 def step(folder: Path, name: str) -> dict:
@@ -158,9 +160,11 @@ def test_one_bad_scan_stops_no_other(manifest: Path, raw: dict, tmp_path: Path, 
     flat = tmp_path / "flat.nii.gz"
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), flat)
     table = write_table(
-        tmp_path / "three.csv", {"subject": "flat", "image": flat},
+        tmp_path / "three.csv",
+        {"subject": "flat", "image": flat},
         {"subject": "t2", "image": raw["image"], "brain_mask": "extract", "contrast": "T2"},
-        {"subject": "good", "image": raw["image"], "brain_mask": raw["mask"]})
+        {"subject": "good", "image": raw["image"], "brain_mask": raw["mask"]},
+    )
     words = ["preprocess", "--manifest", str(table), "--out", str(tmp_path / "out"), "--steps", "strip,crop,scale"]
     assert main(words) == 2
     shown = capsys.readouterr()
@@ -201,8 +205,9 @@ def test_images_keep_their_place() -> None:
     assert np.array_equal(to_nifti(image).get_fdata(dtype=np.float32), data)
     fine = spaced(image, 1.0)
     assert fine.GetSize() == (10, 9, 21)
-    middles = [one.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in one.GetSize()])
-               for one in (image, fine)]
+    middles = [
+        one.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in one.GetSize()]) for one in (image, fine)
+    ]
     assert np.allclose(*middles)
 
 
@@ -216,8 +221,16 @@ def test_the_frame_takes_means_of_whole_voxels() -> None:
 
 def test_outliers_are_named_with_their_reason() -> None:
     usual = np.linspace(-1, 1, 9)
-    numbers = {f"s{i}": {"dice": 0.96, "brain_ml": 1400 + 50 * x, "mean": 0.5 + 0.01 * x, "std": 0.2 - 0.01 * x,
-                         "skewness": 0.1 * x} for i, x in enumerate(usual)}
+    numbers = {
+        f"s{i}": {
+            "dice": 0.96,
+            "brain_ml": 1400 + 50 * x,
+            "mean": 0.5 + 0.01 * x,
+            "std": 0.2 - 0.01 * x,
+            "skewness": 0.1 * x,
+        }
+        for i, x in enumerate(usual)
+    }
     assert not any(outliers(numbers).values())
     numbers["s3"]["dice"], numbers["s5"]["brain_ml"] = 0.7, 2500
     reasons = outliers(numbers)
@@ -237,8 +250,16 @@ def test_the_brain_of_a_t2_scan_is_found_on_its_sessions_t1(tmp_path: Path) -> N
     shifted = affine.copy()
     shifted[:3, 3] += (6, -4, 5)  # moved between the two scans
     nib.save(nib.Nifti1Image(t2.astype(np.float32), shifted), tmp_path / "t2.nii.gz")
-    table = write_table(tmp_path / "raw.csv", {"subject": "a", "image": tmp_path / "t2.nii.gz", "contrast": "T2",
-                                               "brain_mask": "extract", "t1": tmp_path / "t1.nii.gz"})
+    table = write_table(
+        tmp_path / "raw.csv",
+        {
+            "subject": "a",
+            "image": tmp_path / "t2.nii.gz",
+            "contrast": "T2",
+            "brain_mask": "extract",
+            "t1": tmp_path / "t1.nii.gz",
+        },
+    )
     [outcome] = preprocess_manifest(table, tmp_path / "out", Plan(("strip",)))
     assert outcome.error == ""
     found = nib.load(outcome.folder / "brain_mask.nii.gz").get_fdata() > 0

@@ -10,7 +10,7 @@ import pytest
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.quality import (
+from pddm_utils.detection.quality import (
     HISTOGRAM_BINS,
     WARN_DEVIATION,
     assess_quality,
@@ -32,8 +32,10 @@ def rebuilt(scan: Scan) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def references() -> dict[str, dict]:
-    return {contrast: healthy_reference((scan, rebuilt(scan)) for scan in (simulated(i, contrast) for i in range(5)))
-            for contrast in ("T1", "T2")}
+    return {
+        contrast: healthy_reference((scan, rebuilt(scan)) for scan in (simulated(i, contrast) for i in range(5)))
+        for contrast in ("T1", "T2")
+    }
 
 
 @pytest.fixture(scope="module")

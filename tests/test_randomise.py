@@ -14,23 +14,32 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import load_file
 
-from pddm_utils.benchmark.ablations.recipes import RECIPES, Recipe, train_recipe
 from pddm_utils.benchmark.models import healthy_rows
+from pddm_utils.benchmark.studies.recipes import RECIPES, Recipe, train_recipe
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache
-from pddm_utils.data.randomise import CSF, LABELS, MIXED, WHITE, draw_levels, randomise
-from pddm_utils.data.randomised_slices import APPEARANCES, RandomisedSlices, framed_labels
+from pddm_utils.data.simulation.randomise import CSF, LABELS, MIXED, WHITE, draw_levels, randomise
+from pddm_utils.data.simulation.randomised_slices import APPEARANCES, RandomisedSlices, framed_labels
 from pddm_utils.data.sources.ixi import ixi_rows
-from pddm_utils.errors import InputError
-from pddm_utils.methods.diffusion import diffusion_trainer
-from pddm_utils.settings import Settings, load_settings
+from pddm_utils.methods.pipelines import diffusion_trainer
 from pddm_utils.show.randomised import randomised_figure
-from pddm_utils.training import read_training
+from pddm_utils.training.loop import read_training
 
 GREY = 100
-SMALL = {"train_subjects": 2, "val_subjects": 1, "val_lesion_subjects": 1, "test_subjects": 1, "network": "smoke",
-         "train_steps": 3, "batch_size": 4, "checkpoint_every": 1, "warmup_steps": 1}
+SMALL = {
+    "train_subjects": 2,
+    "val_subjects": 1,
+    "val_lesion_subjects": 1,
+    "test_subjects": 1,
+    "network": "smoke",
+    "train_steps": 3,
+    "batch_size": 4,
+    "checkpoint_every": 1,
+    "warmup_steps": 1,
+}
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 
 
@@ -38,8 +47,11 @@ def phantom() -> np.ndarray:
     """`(30, 36, 20)` labels: fluid around grey matter around white matter, two halves, ventricles and thalami."""
     x, y, z = np.mgrid[-15:15, -18:18, -10:10] + 0.5
     radius, right = np.sqrt((x / 13) ** 2 + (y / 16) ** 2 + (z / 9) ** 2), x > 0
-    labels = np.select([radius < 0.2, radius < 0.35, radius < 0.7, radius < 0.9, radius < 1],
-                       [52 - right, 60 - right, 82 - right, 101 - right, np.ones_like(right)], 0)
+    labels = np.select(
+        [radius < 0.2, radius < 0.35, radius < 0.7, radius < 0.9, radius < 1],
+        [52 - right, 60 - right, 82 - right, 101 - right, np.ones_like(right)],
+        0,
+    )
     labels[3, 18, 10] = 101  # one voxel makes it asymmetric, so that a flip would show
     return labels.astype(np.uint8)
 
@@ -57,8 +69,10 @@ def write_ixi(root: Path, intensities: int) -> Path:
         labels = np.roll(phantom(), number, axis=0).transpose(1, 2, 0)[::-1]
         image = rng.uniform(50, 200, labels.shape).astype(np.float32)
         for kind, data in (("T1/{}_T1", image), ("DLMUSE/{}_T1_DLMUSE", labels)):
-            nib.save(nib.Nifti1Image(np.ascontiguousarray(data), affine),
-                     folder / f"{kind.format(f'IXI{number:03d}-HH')}.nii.gz")
+            nib.save(
+                nib.Nifti1Image(np.ascontiguousarray(data), affine),
+                folder / f"{kind.format(f'IXI{number:03d}-HH')}.nii.gz",
+            )
     return root
 
 
@@ -81,8 +95,10 @@ def small_settings(**changes) -> Settings:
 
 
 @settings(max_examples=30, deadline=None)
-@given(labels=arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 207)),
-       seed=st.integers(0, 2**32))
+@given(
+    labels=arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 207)),
+    seed=st.integers(0, 2**32),
+)
 def test_any_label_map_gives_a_repeatable_image_in_range(labels: np.ndarray, seed: int) -> None:
     image = randomise(labels, np.random.default_rng(seed))
     assert image.shape == labels.shape and image.dtype == np.float32
@@ -116,8 +132,9 @@ def test_two_draws_differ_and_fill_the_range() -> None:
     labels = phantom()
     first, second = (randomise(labels, np.random.default_rng(seed)) for seed in (1, 2))
     assert np.abs(first - second)[labels > 0].mean() > 0.05
-    spans = [np.ptp(np.percentile(randomise(labels, np.random.default_rng(seed))[labels > 0], (2, 98)))
-             for seed in range(20)]
+    spans = [
+        np.ptp(np.percentile(randomise(labels, np.random.default_rng(seed))[labels > 0], (2, 98))) for seed in range(20)
+    ]
     assert min(spans) > 0.6
 
 
@@ -200,8 +217,11 @@ def test_what_has_no_label_map_is_refused(tree: Path, cache: ScanCache, tmp_path
     with pytest.raises(ValueError, match="has a lesion"):
         RandomisedSlices([replace(row, lesion_mask="insert:tumour:1")], cache)
     labels = nib.load(row.brain_mask)
-    for name, factor, message in (("mask", 0, "a mask of one label"), ("large", 400, "no whole numbers from 0 to 255"),
-                                  ("half", 0.5, "no whole numbers from 0 to 255")):
+    for name, factor, message in (
+        ("mask", 0, "a mask of one label"),
+        ("large", 400, "no whole numbers from 0 to 255"),
+        ("half", 0.5, "no whole numbers from 0 to 255"),
+    ):
         data = np.asarray(labels.dataobj).astype(np.float32)
         path = tmp_path / f"{name}.nii.gz"
         nib.save(nib.Nifti1Image(data * factor if factor else (data > 0).astype(np.float32), labels.affine), path)

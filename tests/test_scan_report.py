@@ -12,16 +12,27 @@ from playwright.sync_api import Browser, Page
 from barriers import serious_findings
 from browser import open_browser
 from figure_page import DEPTH, small_scan
-from pddm_utils.show.scan_report import report_page, slices_of_interest
+from pddm_utils.detection.report import report_page, slices_of_interest
 
 SCAN = small_scan()
 MAP = (np.random.default_rng(1).uniform(0, 0.2, SCAN.image.shape) + 0.3 * SCAN.lesion_mask) * SCAN.brain_mask
 FACTS = {
-    "scan": "patient <one>_T2.nii.gz", "contrast": "T2", "model": "simulated-t2-pddpm", "timestep": 818,
-    "threshold_rule": "healthy-quantile-0.99", "threshold": 0.25, "map": "residual", "map_unit": "scaled intensity",
-    "anomalous_ml": 1.2, "assessed_ml": 30.0, "brain_ml": 60.0,
-    "out_of_distribution": 7.5, "quality": {"brain_ml": 60.0}, "deviations": {"brain_ml": -7.5},
-    "warnings": ["The brain volume (ml) is 60."], "notice": "For research and teaching, not for diagnosis.",
+    "scan": "patient <one>_T2.nii.gz",
+    "contrast": "T2",
+    "model": "simulated-t2-pddpm",
+    "timestep": 818,
+    "threshold_rule": "healthy-quantile-0.99",
+    "threshold": 0.25,
+    "map": "residual",
+    "map_unit": "scaled intensity",
+    "anomalous_ml": 1.2,
+    "assessed_ml": 30.0,
+    "brain_ml": 60.0,
+    "out_of_distribution": 7.5,
+    "quality": {"brain_ml": 60.0},
+    "deviations": {"brain_ml": -7.5},
+    "warnings": ["The brain volume (ml) is 60."],
+    "notice": "For research and teaching, not for diagnosis.",
 }
 
 
@@ -46,8 +57,11 @@ def opened(browser: Browser, folder: Path, **options: object) -> Page:
     return page
 
 
-@pytest.mark.parametrize("options", [{}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}],
-                         ids=["light", "dark", "phone"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"color_scheme": "dark"}, {"viewport": {"width": 390, "height": 800}}],
+    ids=["light", "dark", "phone"],
+)
 def test_report_needs_nothing_but_itself_and_has_no_barrier(browser: Browser, tmp_path: Path, options: dict) -> None:
     page = opened(browser, tmp_path, **options)
     text = page.locator("body").inner_text()

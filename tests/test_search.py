@@ -13,8 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.ablations.reconstruct import Model
-from pddm_utils.benchmark.search.forms import (
+from pddm_utils.benchmark.studies.forms import (
     above_other_side,
     brain_quantiles,
     intensity_score,
@@ -24,9 +23,11 @@ from pddm_utils.benchmark.search.forms import (
     rank_sum,
     signed,
 )
-from pddm_utils.benchmark.search.ideas import BASE_LINE, IDEAS, LATER_IDEAS, Rebuild, Reference, idea_map, rebuild_scan
-from pddm_utils.benchmark.search.run import Search, look_at_test
-from pddm_utils.benchmark.search.tables import (
+from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS, Rebuild, Reference, idea_map, rebuild_scan
+from pddm_utils.benchmark.studies.reconstruct import Model
+from pddm_utils.benchmark.studies.search import Search, look_at_test
+from pddm_utils.benchmark.studies.search_figures import idea_figure
+from pddm_utils.benchmark.studies.search_tables import (
     chosen_ideas,
     idea_differences,
     ideas_markdown,
@@ -34,14 +35,13 @@ from pddm_utils.benchmark.search.tables import (
     read_search,
     table_digest,
 )
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
+from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
-from pddm_utils.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
-from pddm_utils.methods.diffusion import subject_seed
-from pddm_utils.places import HealthyPlaces
-from pddm_utils.show.search import idea_figure
+from pddm_utils.methods.pipelines import subject_seed
 
 ROOT = Path(__file__).parents[1]
 SIZE = 32
@@ -61,8 +61,9 @@ def scan() -> Scan:
 @pytest.fixture
 def model() -> Model:
     torch.manual_seed(0)
-    pipeline = PatchedReconstructionPipeline(make_network("smoke", SIZE).eval(), make_scheduler(), 16, 16, "gaussian",
-                                             800)
+    pipeline = PatchedReconstructionPipeline(
+        make_network("smoke", SIZE).eval(), make_scheduler(), 16, 16, "gaussian", 800
+    )
     return Model("pddpm", pipeline, 800)
 
 
@@ -147,8 +148,10 @@ def test_every_idea_makes_a_map_and_the_base_line_is_the_benchmarks(scan: Scan, 
     reference = Reference(brain_quantiles(healthy.image, healthy.brain_mask), places)
     needed = {one for idea in IDEAS for one in idea.rebuilds}
     volumes = {one: rebuild_scan(model, scan, dataclasses.replace(one, steps=min(one.steps, 2))) for one in needed}
-    maps = {idea.name: idea_map(idea, scan, [volumes[one] for one in idea.rebuilds], reference)
-            for idea in (*IDEAS, *LATER_IDEAS)}
+    maps = {
+        idea.name: idea_map(idea, scan, [volumes[one] for one in idea.rebuilds], reference)
+        for idea in (*IDEAS, *LATER_IDEAS)
+    }
     assert len(maps) == len(IDEAS) + len(LATER_IDEAS)
     rebuilt = model.pipeline.reconstruct_volume(scan.image, scan.brain_mask, 800, subject_seed(scan))
     base = anomaly_map(scan.image, rebuilt, scan.brain_mask)
@@ -162,11 +165,23 @@ def test_every_idea_makes_a_map_and_the_base_line_is_the_benchmarks(scan: Scan, 
 
 def made_up(gains: dict[str, float], noise: float = 0.01) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    return pd.DataFrame([
-        {"cohort": "c", "dataset": f"c-{kind}", "subject": f"s{number}", "method": method, "idea": idea,
-         "auprc": 0.3 + 0.02 * number + gain + noise * rng.normal(), "lesion_share": 0.01}
-        for method, ideas in (("intensity", {"intensity": 0.0}), ("ddpm", gains)) for idea, gain in ideas.items()
-        for kind in ("tumour", "ms") for number in range(6)])
+    return pd.DataFrame(
+        [
+            {
+                "cohort": "c",
+                "dataset": f"c-{kind}",
+                "subject": f"s{number}",
+                "method": method,
+                "idea": idea,
+                "auprc": 0.3 + 0.02 * number + gain + noise * rng.normal(),
+                "lesion_share": 0.01,
+            }
+            for method, ideas in (("intensity", {"intensity": 0.0}), ("ddpm", gains))
+            for idea, gain in ideas.items()
+            for kind in ("tumour", "ms")
+            for number in range(6)
+        ]
+    )
 
 
 def test_the_rule_takes_the_best_mean_if_its_interval_is_above_zero() -> None:
@@ -188,8 +203,7 @@ def test_copies_of_one_scan_are_one_subject() -> None:
 def test_tables_name_every_idea_and_every_patient() -> None:
     table = made_up({BASE_LINE: 0.0, "a": 0.05})
     lines = ideas_markdown(table, "c").splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [BASE_LINE, "a",
-                                                                       "intensity threshold, no model"]
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [BASE_LINE, "a", "intensity threshold, no model"]
     assert "**" in lines[3] and "**" not in lines[2]
     assert "c-ms (n = 6)" in outcome_markdown(table)
     few = outcome_markdown(table[table.subject.isin(["s0", "s1"])])

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings, profile_names
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings, profile_names
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -66,5 +66,14 @@ def test_settings_are_frozen_and_keys_follow_what_training_depends_on() -> None:
     same = load_settings("smoke", {"test_subjects": 9})
     other = load_settings("smoke", {"noise": "simplex"})
     assert settings.training_key("ddpm", 0) == same.training_key("ddpm", 0)
-    assert len({settings.training_key("ddpm", 0), other.training_key("ddpm", 0), settings.training_key("ddpm", 1),
-                settings.training_key("pddpm", 0)}) == 4
+    assert (
+        len(
+            {
+                settings.training_key("ddpm", 0),
+                other.training_key("ddpm", 0),
+                settings.training_key("ddpm", 1),
+                settings.training_key("pddpm", 0),
+            }
+        )
+        == 4
+    )

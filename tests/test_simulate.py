@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pddm_utils.data.scan import CONTRASTS, scale_to_unit_range
-from pddm_utils.data.simulate import Anatomy, simulate_anatomy, smooth_field
+from pddm_utils.data.simulation.anatomy import Anatomy, simulate_anatomy, smooth_field
 from pddm_utils.data.sources.simulated import simulated_rows
 
 

@@ -167,8 +167,12 @@ def test_code_can_be_copied(browser: Browser, address: str) -> None:
 
 
 def test_paper_shows_text_and_figures_alone(browser: Browser, address: str) -> None:
-    page = open_site(browser, f"{address}/notebooks/08_patched_diffusion.html", color_scheme="dark",
-                     viewport={"width": 720, "height": 1000})
+    page = open_site(
+        browser,
+        f"{address}/notebooks/08_patched_diffusion.html",
+        color_scheme="dark",
+        viewport={"width": 720, "height": 1000},
+    )
     page.emulate_media(media="print", color_scheme="dark")
     for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
         assert page.locator(part).first.is_hidden()

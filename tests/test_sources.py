@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.brain import extract_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import ScanCache, load_brain_mask, load_scan, load_volume, to_scan_space
@@ -17,8 +18,7 @@ from pddm_utils.data.preprocess.masks import extract_with_deepbet
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
-from pddm_utils.errors import InputError
-from pddm_utils.real_figures import raw_rows, save_real_figures
+from pddm_utils.publish.real_figures import raw_rows, save_real_figures
 
 real_scans = pytest.mark.skipif(data_root() is None, reason="PDDM_DATA is not set: no real scans to run on")
 
@@ -116,9 +116,7 @@ def test_real_ixi_scan_keeps_its_voxels_and_returns_to_its_space(tmp_path) -> No
     np.testing.assert_array_equal(np.asarray(back.dataobj, bool), inside)
     returned = to_scan_space(scan.image, scan.affine, source.image).get_fdata()
     low, high = np.percentile(source.data[inside], (1, 99))
-    np.testing.assert_allclose(
-        returned[inside], np.clip((source.data[inside] - low) / (high - low), 0, 1), atol=1e-5
-    )
+    np.testing.assert_allclose(returned[inside], np.clip((source.data[inside] - low) / (high - low), 0, 1), atol=1e-5)
 
 
 @real_scans

@@ -51,9 +51,7 @@ def test_interval_is_close_to_theory_for_a_large_sample(rng):
 def test_interval_matches_scipy_bootstrap(rng):
     values = rng.exponential(size=25)
     ours = bootstrap_interval(values)
-    theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=10_000, method="percentile", rng=1
-    ).confidence_interval
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
 
 
@@ -111,9 +109,7 @@ def test_paired_p_value_equals_full_enumeration():
     differences = np.array([0.3, 0.1, -0.05, 0.2, 0.15, 0.4])
     result = paired_difference(differences + 1, np.ones(6))
     observed = abs(differences.sum())
-    patterns = [
-        abs(np.dot(signs, differences)) >= observed - 1e-12 for signs in itertools.product((1, -1), repeat=6)
-    ]
+    patterns = [abs(np.dot(signs, differences)) >= observed - 1e-12 for signs in itertools.product((1, -1), repeat=6)]
     assert result.p_value == pytest.approx(np.mean(patterns))
     assert result.mean == pytest.approx(differences.mean()) and result.low < result.mean < result.high
 

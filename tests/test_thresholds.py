@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.thresholds import (
     DEFAULT_RULE,
     GRID,

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pddm_utils.benchmark.ablations import trained
-from pddm_utils.benchmark.ablations.recipes import (
+from pddm_utils.benchmark.studies import trained
+from pddm_utils.benchmark.studies.ablation_tables import read_ablation
+from pddm_utils.benchmark.studies.recipes import (
     MIXED_SIZES,
     RECIPES,
     MixedBoxObjective,
@@ -20,19 +21,18 @@ from pddm_utils.benchmark.ablations.recipes import (
     score,
     train_recipe,
 )
-from pddm_utils.benchmark.ablations.reconstruct import Model
-from pddm_utils.benchmark.ablations.tables import read_ablation
-from pddm_utils.benchmark.ablations.trained import (
+from pddm_utils.benchmark.studies.reconstruct import Model
+from pddm_utils.benchmark.studies.trained import (
     TRAINED_QUESTIONS,
     TrainedAblations,
     TrainedQuestion,
     run_trained_ablations,
 )
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
+from pddm_utils.diffusion.objective import PatchedObjective
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.diffusion.training import PatchedObjective
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings
-from pddm_utils.training import read_training
+from pddm_utils.training.loop import read_training
 
 SMALL = {
     "fixed grid": Recipe("smoke"),
@@ -65,11 +65,19 @@ def small(monkeypatch) -> None:
 
 def test_recipes_differ_in_what_they_say_and_nothing_else() -> None:
     plain = load_settings("methods").to_dict()
-    changed = {name: {key for key, value in RECIPES[name].settings.to_dict().items() if value != plain[key]}
-               for name in ("random boxes", "simplex noise", "the paper's")}
+    changed = {
+        name: {key for key, value in RECIPES[name].settings.to_dict().items() if value != plain[key]}
+        for name in ("random boxes", "simplex noise", "the paper's")
+    }
     assert changed["random boxes"] == set() and changed["simplex noise"] == {"noise"}
-    assert changed["the paper's"] == {"noise", "timestep_power", "warmup_steps", "learning_rate",
-                                      "learning_rate_decay", "ema_decay"}
+    assert changed["the paper's"] == {
+        "noise",
+        "timestep_power",
+        "warmup_steps",
+        "learning_rate",
+        "learning_rate_decay",
+        "ema_decay",
+    }
     budgets = {name: RECIPES[name].settings.train_steps for name in ("real", "simulated", "simulated, then real")}
     assert set(budgets.values()) == {1000}
     assert RECIPES["simulated"].settings.contrast == RECIPES["real"].settings.contrast == "T1"
@@ -115,8 +123,9 @@ def test_the_level_is_the_best_on_validation_scans(run: TrainedAblations) -> Non
 def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, tmp_path: Path, monkeypatch) -> None:
     run = dataclasses.replace(run, results=tmp_path)
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
-    monkeypatch.setitem(TRAINED_QUESTIONS, "box_size_in_training", TrainedQuestion(
-        ("mixed boxes",), box_sizes=(48, 96), levels=(818,)))
+    monkeypatch.setitem(
+        TRAINED_QUESTIONS, "box_size_in_training", TrainedQuestion(("mixed boxes",), box_sizes=(48, 96), levels=(818,))
+    )
     names = ["box_placement_in_training", "box_size_in_training"]
     assert [path.stem for path in run_trained_ablations(run, names)] == names
     choices, made = read_ablation(run.results, "box_placement_in_training")

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from killing import kill_repeatedly, newest_change
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.training import SampleDrawer, box_loss
-from pddm_utils.errors import InputError
-from pddm_utils.methods.diffusion import diffusion_trainer
-from pddm_utils.settings import Settings, load_settings
-from pddm_utils.training import Trainer, learning_rate_at, read_training
+from pddm_utils.diffusion.objective import SampleDrawer, box_loss
+from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.training.loop import Trainer, learning_rate_at, read_training
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16}
@@ -233,11 +233,13 @@ def test_two_processes_equal_one_with_the_same_global_batch(undisturbed: Path, t
     one, two = read_training(undisturbed), read_training(folder)
     assert (one["processes"], two["processes"]) == (1, 2)
     np.testing.assert_allclose([e["loss"] for e in two["history"]], [e["loss"] for e in one["history"]], atol=2e-5)
-    np.testing.assert_allclose([e["validation_loss"] for e in two["history"]],
-                               [e["validation_loss"] for e in one["history"]], atol=2e-5)
+    np.testing.assert_allclose(
+        [e["validation_loss"] for e in two["history"]], [e["validation_loss"] for e in one["history"]], atol=2e-5
+    )
     # Adam divides by the gradient's size, so single weights with a gradient near zero differ more than the losses.
-    first, second = (torch.cat([value.float().flatten() for value in weights(path).values()])
-                     for path in (undisturbed, folder))
+    first, second = (
+        torch.cat([value.float().flatten() for value in weights(path).values()]) for path in (undisturbed, folder)
+    )
     assert (first - second).norm() < 2e-3 * first.norm()
 
 

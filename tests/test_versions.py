@@ -15,14 +15,23 @@ from pddm_utils.benchmark.models import train_method, training_code
 from pddm_utils.benchmark.origins import UNKNOWN, Origin, find_folder, other_folders, read_origin, start_origin
 from pddm_utils.benchmark.run import Benchmark, run_benchmark
 from pddm_utils.benchmark.units import models_needed, units_to_score
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
-from pddm_utils.errors import InputError
-from pddm_utils.settings import load_settings
 from pddm_utils.source_code import code_version, imported_modules
 
-TINY = {"train_subjects": 2, "val_subjects": 1, "train_steps": 2, "extra_seed_steps": 2, "checkpoint_every": 1,
-        "methods": ["pca"], "seeds": [0], "lesion_kinds": ["tumour"], "threads": 1}
+TINY = {
+    "train_subjects": 2,
+    "val_subjects": 1,
+    "train_steps": 2,
+    "extra_seed_steps": 2,
+    "checkpoint_every": 1,
+    "methods": ["pca"],
+    "seeds": [0],
+    "lesion_kinds": ["tumour"],
+    "threads": 1,
+}
 NOW, BEFORE = Origin(("now",), "data"), Origin(("before",), "data")
 
 
@@ -57,10 +66,10 @@ def test_version_of_code_is_blind_to_comments_docstrings_and_layout(package) -> 
 
 
 def test_version_of_code_holds_what_the_result_depends_on() -> None:
-    modules = set(imported_modules("pddm_utils.methods.dae", "pddm_utils.training", "pddm_utils.data.slices"))
+    modules = set(imported_modules("pddm_utils.methods.dae", "pddm_utils.training.loop", "pddm_utils.data.slices"))
     assert {f"pddm_utils.{name}" for name in ("methods.dae", "methods.learned", "training", "data.simulate")} <= modules
     assert not {name for name in modules if "evaluation" in name}
-    assert not modules & {"pddm_utils.settings", "pddm_utils.errors"}
+    assert not modules & {"pddm_utils.core.settings", "pddm_utils.core.errors"}
     assert training_code("dae") != training_code("pddpm") != models.scoring_code("pddpm")
     assert "pddm_utils.evaluation.metrics" in imported_modules("pddm_utils.benchmark.evaluate")
 
@@ -139,8 +148,11 @@ def test_units_of_a_few_seeds() -> None:
     both = {"noise_levels": ["validation", "authors"]}
     settings = load_settings("smoke", both)  # intensity, ddpm, pddpm; seeds 0 and 1
     assert models_needed(settings, [1]) == [("ddpm", 0), ("pddpm", 0), ("ddpm", 1), ("pddpm", 1)]
-    assert units_to_score(settings, [1]) == [("pddpm", 1, "validation"), ("ddpm", 1, "validation"),
-                                             ("intensity", 0, "none")]
+    assert units_to_score(settings, [1]) == [
+        ("pddpm", 1, "validation"),
+        ("ddpm", 1, "validation"),
+        ("intensity", 0, "none"),
+    ]
     assert ("pddpm", 0, "authors") in units_to_score(settings, [0, 1])
 
 
@@ -149,9 +161,11 @@ def test_data_sets_and_seeds_of_the_command_line(tmp_path: Path, capsys) -> None
     assert {row.dataset for row in made.rows if row.split == "test"} == {"simulated-t2-tumour"}
     assert {row.split for row in made.rows} == {"train", "val", "test"}
     words = ["benchmark", "--profile", "smoke", "--runs", str(tmp_path / "runs")]
-    for wrong, message in [(["--datasets", "brats"], "no test set of profile smoke; choose among simulated-t2"),
-                           (["--seeds", "7"], "profile smoke has [0, 1]"),
-                           (["--methods", "ddpn"], "choose among intensity")]:
+    for wrong, message in [
+        (["--datasets", "brats"], "no test set of profile smoke; choose among simulated-t2"),
+        (["--seeds", "7"], "profile smoke has [0, 1]"),
+        (["--methods", "ddpn"], "choose among intensity"),
+    ]:
         assert main([*words, *wrong]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

@@ -12,9 +12,13 @@ import pytest
 
 from book_build import ROOT
 
-SNAKEFILE = ROOT / "pddm_utils" / "workflow" / "Snakefile"
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PDDM_DATA": "",
-                            "PYTHONPATH": str(ROOT)}
+SNAKEFILE = ROOT / "pddm_utils" / "benchmark" / "workflow" / "Snakefile"
+ENVIRONMENT = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PDDM_DATA": "",
+    "PYTHONPATH": str(ROOT),
+}
 TINY = """\
 extends: smoke
 train_subjects: 2
@@ -32,8 +36,19 @@ methods: [intensity, pddpm]
 def snakemake(folder: Path, *words: str, **config: int) -> str:
     """What a run over the profile in `folder` prints."""
     more = [f"{name}={value}" for name, value in config.items()]
-    command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), *words, "--config", "profile=tiny.yaml",
-               "runs=runs", "results=results", *more]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "-s",
+        str(SNAKEFILE),
+        *words,
+        "--config",
+        "profile=tiny.yaml",
+        "runs=runs",
+        "results=results",
+        *more,
+    ]
     done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout + done.stderr
@@ -47,8 +62,11 @@ def folder(tmp_path: Path) -> Path:
 
 def unit_counts(printed: str) -> dict[str, int]:
     """Jobs by rule in the table of a dry run."""
-    return {line.split()[0]: int(line.split()[1]) for line in printed.splitlines()
-            if len(line.split()) == 2 and line.split()[1].isdigit()}
+    return {
+        line.split()[0]: int(line.split()[1])
+        for line in printed.splitlines()
+        if len(line.split()) == 2 and line.split()[1].isdigit()
+    }
 
 
 def test_dry_run_lists_every_unit(folder: Path) -> None:
@@ -74,8 +92,21 @@ def test_unit_notebook_is_saved_clean() -> None:
 @pytest.mark.parametrize("folds", [0, 3])
 def test_workflow_ends_in_the_tables_of_a_plain_run(folder: Path, folds: int) -> None:
     snakemake(folder, "-c2", folds=folds)
-    words = ["-m", "pddm_utils", "benchmark", "--profile", "tiny.yaml", "--jobs", "1", "--runs", "plain-runs",
-             "--results", "plain", "--folds", str(folds)]
+    words = [
+        "-m",
+        "pddm_utils",
+        "benchmark",
+        "--profile",
+        "tiny.yaml",
+        "--jobs",
+        "1",
+        "--runs",
+        "plain-runs",
+        "--results",
+        "plain",
+        "--folds",
+        str(folds),
+    ]
     subprocess.run([sys.executable, *words], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
     for name in ("scores.csv", "selection.csv"):
         assert (folder / "results" / name).read_bytes() == (folder / "plain" / name).read_bytes()

@@ -15,8 +15,12 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 STEP = {
     "type": "object",
     "properties": {
-        "name": {"type": "string"}, "id": {"type": "string"}, "if": {"type": "string"}, "env": {"type": "object"},
-        "uses": {"type": "string", "pattern": r"^[\w.-]+/[\w./-]+@v\d+$"}, "with": {"type": "object"},
+        "name": {"type": "string"},
+        "id": {"type": "string"},
+        "if": {"type": "string"},
+        "env": {"type": "object"},
+        "uses": {"type": "string", "pattern": r"^[\w.-]+/[\w./-]+@v\d+$"},
+        "with": {"type": "object"},
         "run": {"type": "string", "minLength": 1},
     },
     "additionalProperties": False,
@@ -25,9 +29,13 @@ STEP = {
 JOB = {
     "type": "object",
     "properties": {
-        "runs-on": {"const": "ubuntu-latest"}, "timeout-minutes": {"type": "integer", "minimum": 1, "maximum": 360},
-        "needs": {"type": ["string", "array"]}, "env": {"type": "object"}, "permissions": {"type": "object"},
-        "environment": {"type": "object"}, "steps": {"type": "array", "items": STEP, "minItems": 1},
+        "runs-on": {"const": "ubuntu-latest"},
+        "timeout-minutes": {"type": "integer", "minimum": 1, "maximum": 360},
+        "needs": {"type": ["string", "array"]},
+        "env": {"type": "object"},
+        "permissions": {"type": "object"},
+        "environment": {"type": "object"},
+        "steps": {"type": "array", "items": STEP, "minItems": 1},
     },
     "required": ["runs-on", "timeout-minutes", "steps"],
     "additionalProperties": False,
@@ -35,11 +43,27 @@ JOB = {
 WORKFLOW = {
     "type": "object",
     "properties": {
-        "name": {"type": "string"}, "permissions": {"type": "object"}, "concurrency": {"type": "object"},
-        "on": {"type": "object", "minProperties": 1, "additionalProperties": False, "properties": {
-            "push": {"type": "object"}, "pull_request": {}, "workflow_dispatch": {},
-            "schedule": {"type": "array", "items": {"type": "object", "required": ["cron"], "properties": {
-                "cron": {"type": "string", "pattern": r"^(\S+ ){4}\S+$"}}}}}},
+        "name": {"type": "string"},
+        "permissions": {"type": "object"},
+        "concurrency": {"type": "object"},
+        "on": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": False,
+            "properties": {
+                "push": {"type": "object"},
+                "pull_request": {},
+                "workflow_dispatch": {},
+                "schedule": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["cron"],
+                        "properties": {"cron": {"type": "string", "pattern": r"^(\S+ ){4}\S+$"}},
+                    },
+                },
+            },
+        },
         "jobs": {"type": "object", "minProperties": 1, "additionalProperties": JOB},
     },
     "required": ["name", "on", "permissions", "jobs"],
@@ -73,8 +97,10 @@ def test_what_a_workflow_runs_is_there(path: Path) -> None:
 
 
 def test_tests_deployment_full_run_and_links_all_have_one() -> None:
-    runs = {path.stem: [step.get("run", step.get("uses")) for job in read(path)["jobs"].values()
-                        for step in job["steps"]] for path in WORKFLOWS}
+    runs = {
+        path.stem: [step.get("run", step.get("uses")) for job in read(path)["jobs"].values() for step in job["steps"]]
+        for path in WORKFLOWS
+    }
     assert "bash .ci/run" in runs["test"] and "make book" in runs["book"]
     assert any(used.startswith("actions/deploy-pages@") for used in runs["book"])
     assert {"make test-full", "make linkcheck"} <= set(runs["weekly"]) and "schedule" in read(WORKFLOWS[-1])["on"]

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from pddm_utils.__main__ import main
-from pddm_utils.checkpoint import load_checkpoint, save_checkpoint
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import whole_file, whole_files
 from pddm_utils.data.manifest import ManifestRow, write_manifest
 from pddm_utils.data.prepare import ScanCache, prepare_scan, save_nifti
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources.simulated import simulated_rows
-from pddm_utils.detection import Detection
-from pddm_utils.errors import InputError
-from pddm_utils.files import whole_file, whole_files
-from pddm_utils.quality import Quality
+from pddm_utils.detection.detect import Detection
+from pddm_utils.detection.quality import Quality
+from pddm_utils.training.checkpoint import load_checkpoint, save_checkpoint
 
 GRID = np.diag([2.0, 2, 2, 1])
 SCAN_ROW = ManifestRow("s", "simulated:1", "", "", "test", "simulated-t2-healthy", "T2")
@@ -39,8 +39,9 @@ def full_disk(room: int = 20_000) -> Iterator[None]:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b""
-            for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")
+    }
 
 
 def noise(shape: tuple[int, ...] = (60, 60, 40)) -> np.ndarray:
@@ -96,8 +97,7 @@ def detection(values: np.ndarray) -> Detection:
     brain[:, 20:70, 20:70] = True
     volume = np.where(brain, noise(brain.shape), 0).astype(np.float32)
     scan = Scan("s", "detect", "T2", volume, brain, np.zeros_like(brain), GRID)
-    return Detection(image, image, image, scan, volume, volume, brain, "model", 499, 0.1,
-                     Quality(0.0, {}, {}, ()))
+    return Detection(image, image, image, scan, volume, volume, brain, "model", 499, 0.1, Quality(0.0, {}, {}, ()))
 
 
 @pytest.mark.parametrize("values", [noise(), np.zeros((60, 60, 40), np.float32)], ids=["first image", "picture"])
@@ -115,9 +115,12 @@ def test_detection_on_a_full_disk_keeps_the_results_before(tmp_path: Path, value
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     below = tmp_path / "file" / "deeper"
-    for write in (lambda: save_nifti(nib.Nifti1Image(noise(), GRID), below / "a.nii"),
-                  lambda: write_manifest(simulated_rows("T2", 1, 1, 1, 1), below / "a.csv"),
-                  lambda: ScanCache(below), lambda: detection(noise()).save(below)):
+    for write in (
+        lambda: save_nifti(nib.Nifti1Image(noise(), GRID), below / "a.nii"),
+        lambda: write_manifest(simulated_rows("T2", 1, 1, 1, 1), below / "a.csv"),
+        lambda: ScanCache(below),
+        lambda: detection(noise()).save(below),
+    ):
         with pytest.raises(InputError, match="deeper.*: cannot write there"):
             write()
     assert everything(tmp_path) == {"file": b"in the way"}

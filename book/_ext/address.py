@@ -40,8 +40,12 @@ def use_address(app: Sphinx, config: Any) -> None:
         return
     owner, name = address.split("/")[-2:]
     options = config.html_theme_options
-    options |= {"repository_url": address, "repository_branch": config.repository_branch,
-                "use_repository_button": True, "launch_buttons": {**options.get("launch_buttons", {}), **LAUNCHERS}}
+    options |= {
+        "repository_url": address,
+        "repository_branch": config.repository_branch,
+        "use_repository_button": True,
+        "launch_buttons": {**options.get("launch_buttons", {}), **LAUNCHERS},
+    }
     config.html_baseurl = config.html_baseurl or f"https://{owner.lower()}.github.io/{name}/"
 
 

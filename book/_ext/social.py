@@ -26,16 +26,23 @@ def add_tags(app: Sphinx, page: str, template: str, context: dict, doctree: node
         return
     base = app.config.html_baseurl
     description = describe(doctree)
-    tags = {"og:type": "article", "og:site_name": app.config.html_title or app.config.project,
-            "og:title": app.env.titles[page].astext(),
-            "og:description": description,
-            "og:image": urljoin(base, PICTURE) if base else context["pathto"](PICTURE, resource=True),
-            "og:image:alt": PICTURE_TEXT, "og:image:width": "1200", "og:image:height": "630"}
+    tags = {
+        "og:type": "article",
+        "og:site_name": app.config.html_title or app.config.project,
+        "og:title": app.env.titles[page].astext(),
+        "og:description": description,
+        "og:image": urljoin(base, PICTURE) if base else context["pathto"](PICTURE, resource=True),
+        "og:image:alt": PICTURE_TEXT,
+        "og:image:width": "1200",
+        "og:image:height": "630",
+    }
     if base:
         tags["og:url"] = urljoin(base, f"{page}.html")
     lines = [f'<meta property="{name}" content="{escape(value)}" />' for name, value in tags.items()]
-    lines += ['<meta name="twitter:card" content="summary_large_image" />',
-              f'<meta name="description" content="{escape(description)}" />']
+    lines += [
+        '<meta name="twitter:card" content="summary_large_image" />',
+        f'<meta name="description" content="{escape(description)}" />',
+    ]
     context["metatags"] = context.get("metatags", "") + "\n".join(lines)
 
 

@@ -59,9 +59,14 @@ def reconstruction_times(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
         For each method `seconds`, `cpu_seconds` and the number of `scans` they are means over (seeds counted).
     """
     rows = _validated(scores).dropna(subset=["seconds", "cpu_seconds"])
-    return {method: {"seconds": round(float(part.seconds.mean()), 4),
-                     "cpu_seconds": round(float(part.cpu_seconds.mean()), 4), "scans": len(part)}
-            for method, part in rows.groupby("method", sort=False)}
+    return {
+        method: {
+            "seconds": round(float(part.seconds.mean()), 4),
+            "cpu_seconds": round(float(part.cpu_seconds.mean()), 4),
+            "scans": len(part),
+        }
+        for method, part in rows.groupby("method", sort=False)
+    }
 
 
 def _validated(scores: pd.DataFrame) -> pd.DataFrame:

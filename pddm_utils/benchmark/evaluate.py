@@ -40,8 +40,15 @@ def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[n
 def every_nth_slice(scan: Scan, step: int) -> Scan:
     """The scan with every `step`-th slice, for cheap comparisons between noise levels."""
     part = slice(step // 2, None, step)
-    return Scan(scan.subject, scan.dataset, scan.contrast, np.ascontiguousarray(scan.image[part]),
-                np.ascontiguousarray(scan.brain_mask[part]), np.ascontiguousarray(scan.lesion_mask[part]), scan.affine)
+    return Scan(
+        scan.subject,
+        scan.dataset,
+        scan.contrast,
+        np.ascontiguousarray(scan.image[part]),
+        np.ascontiguousarray(scan.brain_mask[part]),
+        np.ascontiguousarray(scan.lesion_mask[part]),
+        scan.affine,
+    )
 
 
 def score_noise_level(
@@ -57,8 +64,15 @@ def score_noise_level(
         scan = every_nth_slice(load_scan(row, cache), slice_step)
         if scan.lesion_mask.any():
             auprc = average_precision(map_scan(method, scan, timestep)[1], scan.lesion_mask)
-            records.append({"method": method.name, "timestep": -1 if timestep is None else timestep,
-                            "dataset": row.dataset, "subject": row.subject, "auprc": auprc})
+            records.append(
+                {
+                    "method": method.name,
+                    "timestep": -1 if timestep is None else timestep,
+                    "dataset": row.dataset,
+                    "subject": row.subject,
+                    "auprc": auprc,
+                }
+            )
     return pd.DataFrame(records, columns=["method", "timestep", "dataset", "subject", "auprc"])
 
 
@@ -89,8 +103,12 @@ def validation_thresholds(
 
 
 def score_test_scans(
-    method: Method, thresholds: tuple[dict[str, float], dict[str, float]], test: list[ManifestRow], cache: ScanCache,
-    timestep: int | None, scratch: Path,
+    method: Method,
+    thresholds: tuple[dict[str, float], dict[str, float]],
+    test: list[ManifestRow],
+    cache: ScanCache,
+    timestep: int | None,
+    scratch: Path,
 ) -> pd.DataFrame:
     """Scores of one fitted method at one noise level: a row for each test scan and threshold rule.
 
@@ -127,10 +145,19 @@ def score_test_scans(
         for number, row in enumerate(test):
             scan, residual = load_scan(row, cache), np.load(Path(folder) / f"{number}.npy", allow_pickle=False)
             for rule, threshold in _rules(row.dataset, quantiles, lesion_val, oracle):
-                scores = score_scan(residual, scan.lesion_mask, scan.brain_mask, threshold,
-                                    voxel_volume_ml=VOXEL_VOLUME_ML)
-                records.append({"dataset": row.dataset, "subject": row.subject, "rule": rule,
-                                "threshold": threshold, **scans[number], **scores})
+                scores = score_scan(
+                    residual, scan.lesion_mask, scan.brain_mask, threshold, voxel_volume_ml=VOXEL_VOLUME_ML
+                )
+                records.append(
+                    {
+                        "dataset": row.dataset,
+                        "subject": row.subject,
+                        "rule": rule,
+                        "threshold": threshold,
+                        **scans[number],
+                        **scores,
+                    }
+                )
     return pd.DataFrame(records)
 
 
@@ -143,8 +170,9 @@ def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -
         "scan_score": scan_score(residual, scan.brain_mask),
         "lesion_ml": float(scan.lesion_mask.sum() * VOXEL_VOLUME_ML),
         "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
-        "precisions": "" if healthy else " ".join(
-            f"{value:.4g}" for value in precision_at_recall(precision_recall(residual, scan.lesion_mask))),
+        "precisions": ""
+        if healthy
+        else " ".join(f"{value:.4g}" for value in precision_at_recall(precision_recall(residual, scan.lesion_mask))),
     }
 
 

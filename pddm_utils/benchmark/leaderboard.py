@@ -20,10 +20,10 @@ from pddm_utils.benchmark.tables import (
     summary_table,
     with_intensity,
 )
-from pddm_utils.catalogue import METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, relative_improvement, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.registry import METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
 
 _SLICE_SIDE = 96  # pixels of a prepared slice
 _SIGNIFICANT = 0.05
@@ -61,16 +61,21 @@ def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], baseline:
     summary = summary_table(scores, "auprc")
     datasets = sorted(summary.dataset.unique(), key=lambda name: (not name.endswith("-tumour"), name))
     first = summary[summary.dataset == datasets[0]].sort_values("mean", ascending=False, kind="stable")
-    differences = comparison_table(scores, [(dataset, "auprc", name, baseline) for dataset in datasets
-                                            for name in first.method if name != baseline])
+    differences = comparison_table(
+        scores,
+        [(dataset, "auprc", name, baseline) for dataset in datasets for name in first.method if name != baseline],
+    )
     rows = []
     for method in first.method:
         cells = []
         for dataset in datasets:
-            cells += [format_summary(summary, dataset, method),
-                      format_difference(differences, dataset, method, baseline)]
-        rows.append([METHOD_NAMES[method], *cells, _seconds(run, method), _parameters(run, method),
-                     _minutes(run, method)])
+            cells += [
+                format_summary(summary, dataset, method),
+                format_difference(differences, dataset, method, baseline),
+            ]
+        rows.append(
+            [METHOD_NAMES[method], *cells, _seconds(run, method), _parameters(run, method), _minutes(run, method)]
+        )
     header = ["method"]
     for dataset in datasets:
         count = int(summary[summary.dataset == dataset].subjects.max())
@@ -145,8 +150,9 @@ def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: 
     """
     datasets = summary_table(scores, "auprc").dataset.unique()
     best = {dataset: best_baseline(scores, selection, dataset) for dataset in datasets}
-    differences = comparison_table(scores, [(dataset, "auprc", method, name) for dataset, (name, _) in best.items()
-                                            if name is not None])
+    differences = comparison_table(
+        scores, [(dataset, "auprc", method, name) for dataset, (name, _) in best.items() if name is not None]
+    )
     summary = summary_table(scores, "auprc")
     rows = []
     for dataset, (name, missing) in best.items():
@@ -155,8 +161,16 @@ def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: 
             absent = ", ".join(METHOD_NAMES[other] for other in missing) or "any baseline"
             rows.append([dataset, f"not chosen: no validation AUPRC of {absent}", NO_VALUE, ours, NO_VALUE, NO_VALUE])
             continue
-        rows.append([dataset, METHOD_NAMES[name], format_summary(summary, dataset, name), ours,
-                     format_difference(differences, dataset, method, name), _relative(scores, dataset, method, name)])
+        rows.append(
+            [
+                dataset,
+                METHOD_NAMES[name],
+                format_summary(summary, dataset, name),
+                ours,
+                format_difference(differences, dataset, method, name),
+                _relative(scores, dataset, method, name),
+            ]
+        )
     header = ["data set", "best baseline on validation", "its AUPRC", METHOD_NAMES[method], "difference", "relative"]
     return markdown_table(header, rows)
 
@@ -164,8 +178,10 @@ def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: 
 def _relative(scores: pd.DataFrame, dataset: str, method: str, baseline: str) -> str:
     chosen = with_intensity(scores, "validation")
     chosen = chosen[(chosen.dataset == dataset) & (chosen.rule == DEFAULT_RULE)]
-    (subjects, a), (_, b) = (seed_mean(part.auprc, part.subject) for part in
-                             (chosen[chosen.method == method], chosen[chosen.method == baseline]))
+    (subjects, a), (_, b) = (
+        seed_mean(part.auprc, part.subject)
+        for part in (chosen[chosen.method == method], chosen[chosen.method == baseline])
+    )
     if not len(a):
         return NO_VALUE
     ratio = relative_improvement(a, b, subjects)
@@ -185,19 +201,25 @@ def questions_markdown(scores: pd.DataFrame, better: str = "pddpm", baseline: st
     names = scores.dataset.unique()
     lesioned = [name for name in names if not is_healthy(name)]
     healthy = [name for name in dict.fromkeys(map(healthy_twin, lesioned)) if name in names]
-    asked = [(name, "dice", "Dice: is patched above whole?", "yes", "no, below", 3)
-             for name in lesioned]
-    asked += [(name, "false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1)
-              for name in healthy]
+    asked = [(name, "dice", "Dice: is patched above whole?", "yes", "no, below", 3) for name in lesioned]
+    asked += [
+        (name, "false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1) for name in healthy
+    ]
     differences = comparison_table(scores, [(name, metric, better, baseline) for name, metric, *_ in asked])
     rows = []
     for name, metric, question, above, below, digits in asked:
         summary = summary_table(scores[scores.dataset == name], metric)
         found = differences[differences.metric == metric]
-        rows.append([question, name, format_summary(summary, name, baseline, digits),
-                     format_summary(summary, name, better, digits),
-                     format_difference(found, name, better, baseline, digits),
-                     _answer(found[found.dataset == name], above, below)])
+        rows.append(
+            [
+                question,
+                name,
+                format_summary(summary, name, baseline, digits),
+                format_summary(summary, name, better, digits),
+                format_difference(found, name, better, baseline, digits),
+                _answer(found[found.dataset == name], above, below),
+            ]
+        )
     header = ["question", "data set", METHOD_NAMES[baseline], METHOD_NAMES[better], "difference", "answer"]
     return markdown_table(header, rows)
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 
 from pddm_utils.benchmark.origins import find_folder, is_started, other_folders, start_origin, training_origin
+from pddm_utils.core.settings import Settings
+from pddm_utils.core.shipped import model_name, weights_folder
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.memory import keep_freed_memory
+from pddm_utils.diffusion.memory import keep_freed_memory
 from pddm_utils.methods.anoddpm import AnoDDPMReconstruction
 from pddm_utils.methods.autoencoders import (
     AutoencoderReconstruction,
@@ -23,13 +25,11 @@ from pddm_utils.methods.autoencoders import (
 from pddm_utils.methods.base import Method
 from pddm_utils.methods.cddpm import ConditionedReconstruction
 from pddm_utils.methods.dae import DenoisingReconstruction
-from pddm_utils.methods.diffusion import OBJECTIVES, DiffusionReconstruction
 from pddm_utils.methods.fanogan import FAnoGANReconstruction
 from pddm_utils.methods.intensity import IntensityThreshold
 from pddm_utils.methods.pca import PCAReconstruction
-from pddm_utils.settings import Settings
+from pddm_utils.methods.pipelines import OBJECTIVES, DiffusionReconstruction
 from pddm_utils.source_code import code_version
-from pddm_utils.weights import model_name, weights_folder
 
 LEARNING_METHODS = {
     "pca": PCAReconstruction,
@@ -51,7 +51,7 @@ def training_code(name: str) -> str:
     """Version of the code that the weights of a method depend on."""
     made = LEARNING_METHODS[name]
     module = (OBJECTIVES[name] if made is DiffusionReconstruction else made).__module__
-    return code_version(module, "pddm_utils.training", "pddm_utils.data.slices")
+    return code_version(module, "pddm_utils.training.loop", "pddm_utils.data.slices")
 
 
 def scoring_code(name: str) -> str:
@@ -66,7 +66,11 @@ def healthy_rows(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
 
 
 def model_folder(
-    settings: Settings, method: str, seed: int, runs: Path, rows: Sequence[ManifestRow] | None = None,
+    settings: Settings,
+    method: str,
+    seed: int,
+    runs: Path,
+    rows: Sequence[ManifestRow] | None = None,
     accept_code_change: bool = False,
 ) -> Path:
     """Where the trained model of a (method, seed) lies, or will lie: keyed by settings, data and code.
@@ -94,8 +98,13 @@ def make_method(settings: Settings, name: str, seed: int) -> Method:
 
 
 def train_method(
-    settings: Settings, name: str, seed: int, runs: Path, cache_folder: Path,
-    rows: Sequence[ManifestRow] | None = None, accept_code_change: bool = False,
+    settings: Settings,
+    name: str,
+    seed: int,
+    runs: Path,
+    cache_folder: Path,
+    rows: Sequence[ManifestRow] | None = None,
+    accept_code_change: bool = False,
 ) -> None:
     """Fit one method on the healthy training slices; done already, or interrupted: only the rest is computed.
 
@@ -114,8 +123,11 @@ def train_method(
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     folder = model_folder(settings, name, seed, runs, rows, accept_code_change)
     if not is_started(folder) and (others := other_folders(folder)):
-        print(f"{name} seed {seed}: trained anew; {others[-1].name} is of other code or data "
-              "(--accept-code-change takes it where only the code differs)", file=sys.stderr)
+        print(
+            f"{name} seed {seed}: trained anew; {others[-1].name} is of other code or data "
+            "(--accept-code-change takes it where only the code differs)",
+            file=sys.stderr,
+        )
     start_origin(folder, training_origin(training_code(name), train + val))
     prepare_all(train + val, cache)
     make_method(settings, name, seed).fit(HealthySlices(train, cache), HealthySlices(val, cache), folder)
@@ -143,8 +155,13 @@ def open_method(settings: Settings, name: str, seed: int, folder: Path) -> Metho
 
 
 def weights_of(
-    settings: Settings, name: str, seed: int, runs: Path, shipped: bool,
-    rows: Sequence[ManifestRow] | None = None, accept_code_change: bool = False,
+    settings: Settings,
+    name: str,
+    seed: int,
+    runs: Path,
+    shipped: bool,
+    rows: Sequence[ManifestRow] | None = None,
+    accept_code_change: bool = False,
 ) -> Path:
     """Folder of the weights of a method that learns: trained by this run, or shipped with the project."""
     if shipped:

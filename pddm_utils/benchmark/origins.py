@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import write_text
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
-from pddm_utils.errors import InputError
-from pddm_utils.files import write_text
 
 UNKNOWN = "unknown"  # of models that were trained before origins were written down
 _CHECKPOINT = ".checkpoint.safetensors"
@@ -70,8 +70,10 @@ def find_folder(models: Path, name: str, wanted: Origin, accept_code_change: boo
     folder = models / f"{name}-{wanted.digest}"
     if not accept_code_change:
         if is_started(folder) and read_origin(folder) != wanted:
-            raise InputError(f"{folder}: code {' and '.join(read_origin(folder).code)} trained it; pass "
-                             "--accept-code-change to use it, or delete it to train anew")
+            raise InputError(
+                f"{folder}: code {' and '.join(read_origin(folder).code)} trained it; pass "
+                "--accept-code-change to use it, or delete it to train anew"
+            )
         return folder
     fitting = [other for other in other_folders(folder) if read_origin(other).data in (wanted.data, UNKNOWN)]
     finished = [other for other in fitting if is_finished(other)]
@@ -83,8 +85,11 @@ def find_folder(models: Path, name: str, wanted: Origin, accept_code_change: boo
 def other_folders(folder: Path) -> list[Path]:
     """Folders, finished or half trained, of the same method, seed and settings but another origin, newest last."""
     method, seed, settings = folder.name.rsplit("-", 3)[:3]
-    paths = [path for path in folder.parent.glob(f"{method}-{seed}-{settings}*")
-             if path.name.endswith(_CHECKPOINT) or is_finished(path)]
+    paths = [
+        path
+        for path in folder.parent.glob(f"{method}-{seed}-{settings}*")
+        if path.name.endswith(_CHECKPOINT) or is_finished(path)
+    ]
     paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
     folders = dict.fromkeys(path.with_name(path.name.removesuffix(_CHECKPOINT)) for path in paths)
     return [path for path in folders if path != folder]

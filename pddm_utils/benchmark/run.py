@@ -23,18 +23,18 @@ from tqdm.auto import tqdm
 from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.models import open_method, train_method, weights_of
-from pddm_utils.benchmark.parts import kept_json, kept_table, part_key, write_csv
 from pddm_utils.benchmark.provenance import provenance
+from pddm_utils.benchmark.store import kept_json, kept_table, part_key, write_csv
 from pddm_utils.benchmark.units import models_needed, units_to_score
-from pddm_utils.catalogue import NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import write_text
+from pddm_utils.core.settings import Settings
+from pddm_utils.core.shipped import model_name, weights_folder
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.errors import InputError
-from pddm_utils.files import write_text
-from pddm_utils.settings import Settings
-from pddm_utils.training import read_training
-from pddm_utils.weights import model_name, weights_folder
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.training.loop import read_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +73,17 @@ class Benchmark:
             if self.shipped:
                 raise InputError(f"folds {self.folds}: shipped models were trained on one split; train your own")
             seeds = tuple(range(self.folds))
-            object.__setattr__(self, "settings", dataclasses.replace(
-                self.settings, seeds=seeds, extra_seed_steps=self.settings.train_steps))
+            object.__setattr__(
+                self,
+                "settings",
+                dataclasses.replace(self.settings, seeds=seeds, extra_seed_steps=self.settings.train_steps),
+            )
         unknown = set(self.seeds) - set(self.settings.seeds)
         if unknown:
-            raise InputError(f"seeds {sorted(unknown)}: profile {self.settings.profile} has "
-                             f"{list(self.settings.seeds)}; choose among them or change its setting seeds")
+            raise InputError(
+                f"seeds {sorted(unknown)}: profile {self.settings.profile} has "
+                f"{list(self.settings.seeds)}; choose among them or change its setting seeds"
+            )
 
     @property
     def cache(self) -> Path:
@@ -101,8 +106,10 @@ class Benchmark:
         known = list(dict.fromkeys(row.dataset for row in rows if row.split == "test"))
         unknown = sorted(set(self.datasets) - set(known))
         if unknown:
-            raise InputError(f"data set {', '.join(unknown)}: no test set of profile {self.settings.profile}; choose "
-                             f"among {', '.join(known)}")
+            raise InputError(
+                f"data set {', '.join(unknown)}: no test set of profile {self.settings.profile}; choose "
+                f"among {', '.join(known)}"
+            )
         return [row for row in rows if row.split != "test" or row.dataset in (self.datasets or known)]
 
     def rows_of(self, seed: int) -> list[ManifestRow]:
@@ -118,8 +125,9 @@ class Benchmark:
         """Folder of a method's weights; None for one that learns nothing."""
         if name not in TRAINED_METHODS:
             return None
-        return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed),
-                          self.accept_code_change)
+        return weights_of(
+            self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed), self.accept_code_change
+        )
 
 
 def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
@@ -142,12 +150,23 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     prepare_all(benchmark.rows, ScanCache(benchmark.cache))
     if not benchmark.shipped:
         _in_parallel(benchmark, "training", [(train_unit, (benchmark, *model)) for model in benchmark.models])
-    selection = _concatenate(_in_parallel(benchmark, "choosing noise levels", [
-        (_select, (benchmark, name, timestep)) for name in settings.methods[::-1]
-        for timestep in _levels_to_try(settings, name)]))
+    selection = _concatenate(
+        _in_parallel(
+            benchmark,
+            "choosing noise levels",
+            [
+                (_select, (benchmark, name, timestep))
+                for name in settings.methods[::-1]
+                for timestep in _levels_to_try(settings, name)
+            ],
+        )
+    )
     chosen = choose_timesteps(selection, settings)
-    scores = _concatenate(_in_parallel(benchmark, "scoring test scans", [
-        (_score, (benchmark, *unit)) for unit in _units(benchmark, chosen)]))
+    scores = _concatenate(
+        _in_parallel(
+            benchmark, "scoring test scans", [(_score, (benchmark, *unit)) for unit in _units(benchmark, chosen)]
+        )
+    )
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
     return scores.drop(columns=SIDE_COLUMNS, errors="ignore")
@@ -159,8 +178,15 @@ def train_unit(benchmark: Benchmark, name: str, seed: int) -> Path:
     Returns:
         Its folder.
     """
-    train_method(benchmark.settings, name, seed, benchmark.runs, benchmark.cache, benchmark.rows_of(seed),
-                 benchmark.accept_code_change)
+    train_method(
+        benchmark.settings,
+        name,
+        seed,
+        benchmark.runs,
+        benchmark.cache,
+        benchmark.rows_of(seed),
+        benchmark.accept_code_change,
+    )
     return benchmark.weights(name, seed)
 
 
@@ -213,10 +239,17 @@ def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
 
 def _units(benchmark: Benchmark, chosen: dict[str, int]) -> list[tuple[str, int, int | None]]:
     """(method, seed, timestep) to score, each once."""
-    timesteps = {"none": lambda name: None, "validation": lambda name: chosen[name],
-                 "authors": lambda name: benchmark.settings.authors_timestep}
-    return list(dict.fromkeys((name, seed, timesteps[level](name)) for name, seed, level
-                              in units_to_score(benchmark.settings, benchmark.scored_seeds)))
+    timesteps = {
+        "none": lambda name: None,
+        "validation": lambda name: chosen[name],
+        "authors": lambda name: benchmark.settings.authors_timestep,
+    }
+    return list(
+        dict.fromkeys(
+            (name, seed, timesteps[level](name))
+            for name, seed, level in units_to_score(benchmark.settings, benchmark.scored_seeds)
+        )
+    )
 
 
 def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFrame:
@@ -226,9 +259,16 @@ def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFra
     torch.set_num_threads(settings.threads)
     weights = benchmark.weights(name, seed)
     key = part_key(settings, ("select", name, seed, timestep), rows, weights)
-    return kept_table(benchmark.runs / "parts" / f"{key}.csv", lambda: score_noise_level(
-        open_method(settings, name, seed, weights), rows, ScanCache(benchmark.cache), timestep,
-        settings.selection_slice_step))
+    return kept_table(
+        benchmark.runs / "parts" / f"{key}.csv",
+        lambda: score_noise_level(
+            open_method(settings, name, seed, weights),
+            rows,
+            ScanCache(benchmark.cache),
+            timestep,
+            settings.selection_slice_step,
+        ),
+    )
 
 
 def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> pd.DataFrame:
@@ -240,14 +280,19 @@ def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> 
     open_once = lru_cache(lambda: open_method(settings, name, seed, weights))  # parts on disk need no network
     val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
     key = part_key(settings, ("thresholds", name, seed, timestep), val, weights)
-    thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(
-        open_once(), val, cache, timestep))
+    thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(open_once(), val, cache, timestep))
     tables = []
     for dataset in dict.fromkeys(row.dataset for row in benchmark.rows if row.split == "test"):
         test = [row for row in benchmark.rows if row.split == "test" and row.dataset == dataset]
         key = part_key(settings, ("score", name, seed, timestep, dataset), val + test, weights)
-        tables.append(kept_table(parts / f"{key}.csv", lambda test=test: score_test_scans(
-            open_once(), thresholds, test, cache, timestep, benchmark.runs / "maps")))
+        tables.append(
+            kept_table(
+                parts / f"{key}.csv",
+                lambda test=test: score_test_scans(
+                    open_once(), thresholds, test, cache, timestep, benchmark.runs / "maps"
+                ),
+            )
+        )
     return _concatenate(tables).assign(method=name, seed=seed, timestep=-1 if timestep is None else timestep)
 
 
@@ -283,6 +328,10 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
     write_csv(selection, benchmark.results / "selection.csv")
     folders = {model: benchmark.weights(*model) for model in benchmark.models}
     run = provenance(benchmark.settings, benchmark.scored_seeds, folders, benchmark.shipped)
-    run |= {"folds": benchmark.folds, "reconstruction": reconstruction_times(scores), "jobs": benchmark.jobs,
-            "seconds_of_this_call": round(seconds, 1)}
+    run |= {
+        "folds": benchmark.folds,
+        "reconstruction": reconstruction_times(scores),
+        "jobs": benchmark.jobs,
+        "seconds_of_this_call": round(seconds, 1),
+    }
     write_text(benchmark.results / "run.json", json.dumps(run, indent=1) + "\n")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.catalogue import METHOD_NAMES
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.registry import METHOD_NAMES
 
 NO_VALUE = "–"
 
@@ -27,8 +27,10 @@ def read_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     folder = Path(folder)
     if not (folder / "scores.csv").is_file():
         raise InputError(f"{folder}/scores.csv does not exist; make it with: python -m pddm_utils benchmark")
-    return (pd.read_csv(folder / "scores.csv", keep_default_na=True),
-            json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    return (
+        pd.read_csv(folder / "scores.csv", keep_default_na=True),
+        json.loads((folder / "run.json").read_text(encoding="utf-8")),
+    )
 
 
 def is_healthy(dataset: str) -> bool:
@@ -70,16 +72,27 @@ def summary_table(
             continue
         interval = bootstrap_interval(means, subjects)
         by_seed = rows.groupby("seed")[metric].mean()
-        records.append({"dataset": dataset, "method": method, "timestep": int(rows.timestep.iloc[0]),
-                        "mean": interval.mean, "low": interval.low, "high": interval.high,
-                        "std_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan,
-                        "subjects": interval.n, "seeds": len(by_seed)})
+        records.append(
+            {
+                "dataset": dataset,
+                "method": method,
+                "timestep": int(rows.timestep.iloc[0]),
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "std_seeds": by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan,
+                "subjects": interval.n,
+                "seeds": len(by_seed),
+            }
+        )
     return pd.DataFrame(records)
 
 
 def comparison_table(
-    scores: pd.DataFrame, comparisons: Iterable[tuple[str, str, str, str]],
-    noise_level: str = "validation", rule: str = DEFAULT_RULE,
+    scores: pd.DataFrame,
+    comparisons: Iterable[tuple[str, str, str, str]],
+    noise_level: str = "validation",
+    rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
     """Paired differences on the same subjects, with Holm's correction over all of them.
 
@@ -101,23 +114,39 @@ def comparison_table(
     for dataset, metric, better, baseline in comparisons:
         if (dataset, better) not in chosen or (dataset, baseline) not in chosen:
             continue
-        (subjects, a), (others, b) = (seed_mean(chosen[dataset, name][metric], chosen[dataset, name].subject)
-                                      for name in (better, baseline))
+        (subjects, a), (others, b) = (
+            seed_mean(chosen[dataset, name][metric], chosen[dataset, name].subject) for name in (better, baseline)
+        )
         if not np.array_equal(subjects, others):
             raise InputError(f"{dataset}: {better} and {baseline} were scored on different subjects; run both again")
         if np.isnan(a - b).all():
             continue
         d = paired_difference(a, b, subjects)
-        records.append({"dataset": dataset, "metric": metric, "better": better, "baseline": baseline, "mean": d.mean,
-                        "low": d.low, "high": d.high, "p_value": d.p_value, "subjects": d.n})
+        records.append(
+            {
+                "dataset": dataset,
+                "metric": metric,
+                "better": better,
+                "baseline": baseline,
+                "mean": d.mean,
+                "low": d.low,
+                "high": d.high,
+                "p_value": d.p_value,
+                "subjects": d.n,
+            }
+        )
     columns = ["dataset", "metric", "better", "baseline", "mean", "low", "high", "p_value", "subjects"]
     table = pd.DataFrame(records, columns=columns)
     return table.assign(p_holm=holm(table.p_value))
 
 
 def paired_table(
-    scores: pd.DataFrame, metric: str, better: str = "pddpm", baseline: str = "ddpm",
-    noise_level: str = "validation", rule: str = DEFAULT_RULE,
+    scores: pd.DataFrame,
+    metric: str,
+    better: str = "pddpm",
+    baseline: str = "ddpm",
+    noise_level: str = "validation",
+    rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
     """`comparison_table` of two methods on every data set, Holm's correction over the data sets."""
     comparisons = [(dataset, metric, better, baseline) for dataset in scores.dataset.unique()]
@@ -140,8 +169,16 @@ def scan_auroc_table(scores: pd.DataFrame, noise_level: str = "validation", rule
             continue
         both = pd.concat([rows, healthy])
         interval = bootstrap_auroc(both.scan_score, both.dataset == dataset, both.subject)
-        records.append({"dataset": dataset, "method": method, "auroc": interval.mean, "low": interval.low,
-                        "high": interval.high, "subjects": interval.n})
+        records.append(
+            {
+                "dataset": dataset,
+                "method": method,
+                "auroc": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "subjects": interval.n,
+            }
+        )
     return pd.DataFrame(records)
 
 
@@ -156,9 +193,15 @@ def lesion_table(scores: pd.DataFrame, noise_level: str = "validation", rule: st
     records = []
     for (dataset, method), rows in chosen.groupby(["dataset", "method"], sort=False):
         lesions = rows.lesions.sum()
-        records.append({"dataset": dataset, "method": method, "lesions": int(lesions / rows.seed.nunique()),
-                        "sensitivity": rows.lesions_detected.sum() / lesions if lesions else np.nan,
-                        "false_components": rows.false_components.mean()})
+        records.append(
+            {
+                "dataset": dataset,
+                "method": method,
+                "lesions": int(lesions / rows.seed.nunique()),
+                "sensitivity": rows.lesions_detected.sum() / lesions if lesions else np.nan,
+                "false_components": rows.false_components.mean(),
+            }
+        )
     return pd.DataFrame(records)
 
 
@@ -179,12 +222,11 @@ def format_summary(summary: pd.DataFrame, dataset: str, method: str, digits: int
     return format_interval(row, digits) + ("" if np.isnan(row.std_seeds) else f" ± {row.std_seeds:.{decimals}f}")
 
 
-def format_difference(
-    differences: pd.DataFrame, dataset: str, better: str, baseline: str, digits: int = 3
-) -> str:
+def format_difference(differences: pd.DataFrame, dataset: str, better: str, baseline: str, digits: int = 3) -> str:
     """A cell from `comparison_table`: `format_interval` and the corrected p-value; a dash where there is none."""
-    picked = differences[(differences.dataset == dataset) & (differences.better == better)
-                         & (differences.baseline == baseline)]
+    picked = differences[
+        (differences.dataset == dataset) & (differences.better == better) & (differences.baseline == baseline)
+    ]
     if picked.empty:
         return NO_VALUE
     row = picked.iloc[0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pddm_utils.catalogue import NOISE_LEVEL_METHODS, TRAINED_METHODS
-from pddm_utils.settings import Settings
+from pddm_utils.core.settings import Settings
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS
 
 
 def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -15,8 +15,12 @@ def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, i
         settings: the profile.
         seeds: those of its seeds that are scored.
     """
-    return [(name, seed) for seed in settings.seeds for name in settings.methods if name in TRAINED_METHODS
-            and (seed in seeds or seed == settings.seeds[0])]
+    return [
+        (name, seed)
+        for seed in settings.seeds
+        for name in settings.methods
+        if name in TRAINED_METHODS and (seed in seeds or seed == settings.seeds[0])
+    ]
 
 
 def units_to_score(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, int, str]]:
@@ -27,6 +31,10 @@ def units_to_score(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, 
             own = seeds if name in TRAINED_METHODS else settings.seeds[:1]
             units += [(name, seed, "none") for seed in own]
             continue
-        units += [(name, seed, level) for seed in seeds for level in settings.noise_levels
-                  if level == "validation" or seed == settings.seeds[0]]
+        units += [
+            (name, seed, level)
+            for seed in seeds
+            for level in settings.noise_levels
+            if level == "validation" or seed == settings.seeds[0]
+        ]
     return units

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.volume import LoadedVolume
-from pddm_utils.errors import InputError
 
 _BACKGROUND_LEVEL = 0.01  # below this share of the brightest percentile a voxel is background
 _LARGEST_BRAIN_ML = 2200.0

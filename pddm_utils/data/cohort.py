@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow, check_rows, read_manifest
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.data.sources.simulated import simulated_rows
-from pddm_utils.errors import InputError
-from pddm_utils.settings import Settings
 
 MSLUB_CONTRASTS = {"mslub-t1": "T1", "mslub-t2": "T2", "mslub-flair": "FLAIR"}
 
@@ -28,19 +28,32 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
         InputError: real scans are needed and not there, an unknown test set, or a subject in two splits.
     """
     if settings.cohort == "ixi":
-        rows = ixi_rows(require_data_root(), settings.train_subjects, settings.val_subjects, settings.test_subjects,
-                        settings.lesion_kinds)
+        rows = ixi_rows(
+            require_data_root(),
+            settings.train_subjects,
+            settings.val_subjects,
+            settings.test_subjects,
+            settings.lesion_kinds,
+        )
         train = sum(row.split == "train" for row in rows)
         if train < settings.train_subjects:
             raise InputError(f"setting train_subjects={settings.train_subjects}; there are {train}")
-        lesioned = sorted({row.subject for row in rows if row.split == "val"})[:settings.val_lesion_subjects]
+        lesioned = sorted({row.subject for row in rows if row.split == "val"})[: settings.val_lesion_subjects]
         rows = [row for row in rows if row.split != "val" or not row.lesion_mask or row.subject in lesioned]
     elif settings.cohort == "manifest":
         rows = _manifest_rows(settings)
     else:
-        rows = [row for row in simulated_rows(settings.contrast, settings.train_subjects, settings.val_subjects,
-                                              settings.val_lesion_subjects, settings.test_subjects)
-                if row.inserted_lesion is None or row.inserted_lesion[0] in settings.lesion_kinds]
+        rows = [
+            row
+            for row in simulated_rows(
+                settings.contrast,
+                settings.train_subjects,
+                settings.val_subjects,
+                settings.val_lesion_subjects,
+                settings.test_subjects,
+            )
+            if row.inserted_lesion is None or row.inserted_lesion[0] in settings.lesion_kinds
+        ]
     for name in settings.extra_test_sets:
         if name not in MSLUB_CONTRASTS:
             raise InputError(f"setting extra_test_sets: {name!r}; choose among {', '.join(MSLUB_CONTRASTS)}")
@@ -52,9 +65,13 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
 
 def _manifest_rows(settings: Settings) -> list[ManifestRow]:
     """Rows of the profile's own manifest in its contrast, the first so many of each split and data set."""
-    limits = {("train", False): settings.train_subjects, ("val", False): settings.val_subjects,
-              ("val", True): settings.val_lesion_subjects, ("test", False): settings.test_subjects,
-              ("test", True): settings.test_subjects}
+    limits = {
+        ("train", False): settings.train_subjects,
+        ("val", False): settings.val_subjects,
+        ("val", True): settings.val_lesion_subjects,
+        ("test", False): settings.test_subjects,
+        ("test", True): settings.test_subjects,
+    }
     taken: Counter[tuple] = Counter()
     rows = []
     for row in read_manifest(settings.manifest):

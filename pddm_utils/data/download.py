@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pooch
 import requests
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 _ARCHIVE_ERRORS = (tarfile.TarError, zipfile.BadZipFile, EOFError)
 
@@ -48,14 +48,18 @@ def fetch_file(url: str, path: str | Path, known_hash: str, progress: bool = Tru
             stream.flush()
             os.fsync(stream.fileno())
     except requests.RequestException as error:
-        raise InputError(f"{url}: the download stopped ({_cause(error)}); run the command again, it goes on at "
-                         f"{part.stat().st_size} bytes") from None
+        raise InputError(
+            f"{url}: the download stopped ({_cause(error)}); run the command again, it goes on at "
+            f"{part.stat().st_size} bytes"
+        ) from None
     except OSError as error:
         raise InputError(f"{part}: cannot be written ({error.strerror}); make room or choose another folder") from None
     if not _hash_is(part, known_hash):
         part.unlink()
-        raise InputError(f"{url}: what arrived has another checksum than the published {known_hash}, and was removed; "
-                         "try again later")
+        raise InputError(
+            f"{url}: what arrived has another checksum than the published {known_hash}, and was removed; "
+            "try again later"
+        )
     os.replace(part, path)
     return path
 
@@ -70,8 +74,10 @@ def remote_size(url: str) -> int | None:
         answer = requests.head(url, timeout=30, allow_redirects=True, headers={"Accept-Encoding": "identity"})
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise InputError(f"{url}: cannot be reached ({_cause(error)}); check the network, or fetch the file with a "
-                         "browser and pass it with --archive") from None
+        raise InputError(
+            f"{url}: cannot be reached ({_cause(error)}); check the network, or fetch the file with a "
+            "browser and pass it with --archive"
+        ) from None
     size = answer.headers.get("Content-Length", "")
     return int(size) if size.isdigit() else None
 
@@ -104,8 +110,10 @@ def unpack(archive: str | Path, folder: str | Path) -> Path:
     except _ARCHIVE_ERRORS as error:
         raise InputError(f"{archive}: not a whole .tar or .zip archive ({error}); download it again") from None
     except OSError as error:
-        raise InputError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or error}); check the path "
-                         "of the archive and the room on the disk") from None
+        raise InputError(
+            f"{archive}: cannot be unpacked into {folder} ({error.strerror or error}); check the path "
+            "of the archive and the room on the disk"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -120,8 +128,9 @@ def _append(url: str, stream: BinaryIO, progress: bool) -> None:
             stream.truncate(0)
 
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    download = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, headers=headers,
-                                    hooks={"response": start_anew_if_whole})
+    download = pooch.HTTPDownloader(
+        progressbar=progress, chunk_size=1 << 16, headers=headers, hooks={"response": start_anew_if_whole}
+    )
     try:
         download(url, stream, None)
     except requests.HTTPError as error:
@@ -138,8 +147,9 @@ def _extract(archive: Path, folder: Path) -> None:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             for item in opened.infolist():
-                _check_member(archive, item.filename, stat.S_IFMT(item.external_attr >> 16) in (0, stat.S_IFREG,
-                                                                                                stat.S_IFDIR))
+                _check_member(
+                    archive, item.filename, stat.S_IFMT(item.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+                )
             opened.extractall(folder)
         return
     with tarfile.open(archive) as opened:
@@ -151,8 +161,10 @@ def _extract(archive: Path, folder: Path) -> None:
 def _check_member(archive: Path, name: str, plain: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not plain:
-        raise InputError(f"{archive}: its member {name!r} is a link or leads out of the folder; nothing was unpacked, "
-                         "get the archive from its publisher")
+        raise InputError(
+            f"{archive}: its member {name!r} is a link or leads out of the folder; nothing was unpacked, "
+            "get the archive from its publisher"
+        )
 
 
 def _cause(error: Exception) -> str:

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM
 from pddm_utils.data.volume import LoadedVolume
-from pddm_utils.errors import InputError
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _SAME_GRID = 1e-4  # relative difference of voxel sizes that counts as none
@@ -34,9 +34,7 @@ class Frame:
     affine: np.ndarray
 
 
-def to_frame(
-    scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.ndarray | None = None
-) -> Frame:
+def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.ndarray | None = None) -> Frame:
     """Reorient to RAS, resample to 2 mm, centre the brain in 96x96 and keep every slice that holds brain.
 
     The frame's axes are the scan's own, reordered and flipped to the nearest RAS orientation: an oblique scan
@@ -59,9 +57,7 @@ def to_frame(
     """
     turn = nib.orientations.io_orientation(scan_volume.affine)
     affine = scan_volume.affine @ nib.orientations.inv_ornt_aff(turn, scan_volume.data.shape)
-    image, inside = (
-        nib.orientations.apply_orientation(array, turn) for array in (scan_volume.data, brain_mask)
-    )
+    image, inside = (nib.orientations.apply_orientation(array, turn) for array in (scan_volume.data, brain_mask))
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     step = VOXEL_SIZE_MM / spacing  # source voxels per frame voxel
     step[np.abs(step - 1) < _SAME_GRID] = 1  # rounding in a header must not move or blur a voxel
@@ -97,9 +93,7 @@ def to_frame(
     place[:3, :3] = np.diag(step)
     place[:3, 3] = origin + step * (0, 0, keep.start)
     # Transposed from (x, y, z) to (D, H, W).
-    arrays = [
-        np.ascontiguousarray(array[..., keep].T) for array in (framed_image, framed_brain, framed_lesion)
-    ]
+    arrays = [np.ascontiguousarray(array[..., keep].T) for array in (framed_image, framed_brain, framed_lesion)]
     return Frame(*arrays, affine=affine @ place)
 
 
@@ -113,9 +107,7 @@ def _brain_bounds(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first, last
 
 
-def _place_frame(
-    first: np.ndarray, last: np.ndarray, step: np.ndarray
-) -> tuple[np.ndarray, tuple[int, int, int]]:
+def _place_frame(first: np.ndarray, last: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Source index of the frame's first voxel, and the frame's shape (x, y, z)."""
     count = int(np.ceil((last[2] - first[2]) / step[2] - 1e-6)) + 1
     origin = (first + last) / 2 - step * (SLICE_SIZE - 1) / 2
@@ -126,9 +118,7 @@ def _place_frame(
     return origin, (SLICE_SIZE, SLICE_SIZE, count)
 
 
-def _check_fits(
-    path: Path, inside: np.ndarray, first: np.ndarray, last: np.ndarray, step: np.ndarray
-) -> None:
+def _check_fits(path: Path, inside: np.ndarray, first: np.ndarray, last: np.ndarray, step: np.ndarray) -> None:
     """Refuse a brain that is larger in-plane than the frame."""
     reach = (last - first + 1)[:2] / step[:2]
     if (reach <= SLICE_SIZE + 1e-3).all():
@@ -180,9 +170,7 @@ def _cut(
     sigma = np.sqrt(np.clip(step**2 - 1, 0, None)) / _FWHM_PER_SIGMA
     return [
         ndimage.affine_transform(
-            ndimage.gaussian_filter(array.astype(np.float32), sigma, mode="constant")
-            if sigma.any()
-            else array,
+            ndimage.gaussian_filter(array.astype(np.float32), sigma, mode="constant") if sigma.any() else array,
             step,
             origin,
             output_shape=shape,

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import whole_file
 from pddm_utils.data.scan import CONTRASTS
-from pddm_utils.errors import InputError
-from pddm_utils.files import whole_file
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")
@@ -94,9 +94,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
             f"{path}: no such manifest; give the path of a CSV with the columns {', '.join(COLUMNS)}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV"
-        ) from None
+        raise InputError(f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV") from None
     reader = csv.DictReader(text.splitlines(), strict=True)
     try:
         records = list(reader)
@@ -158,8 +156,7 @@ def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> 
     for row in rows:
         splits.setdefault(row.subject, set()).add(row.split)
     problems += [
-        f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject "
-        "in one split"
+        f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject in one split"
         for subject, names in splits.items()
         if len(names) > 1
     ]

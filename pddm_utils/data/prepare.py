@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import cannot_write
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.frame import Frame, to_frame
-from pddm_utils.data.lesions import estimate_tissues, insert_lesion
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
-from pddm_utils.data.simulate import simulate_anatomy
+from pddm_utils.data.simulation.anatomy import simulate_anatomy
+from pddm_utils.data.simulation.lesions import estimate_tissues, insert_lesion
 from pddm_utils.data.volume import (
     LoadedVolume,
     load_brain_mask,
@@ -30,8 +32,6 @@ from pddm_utils.data.volume import (
     save_nifti,
     to_scan_space,
 )
-from pddm_utils.errors import InputError
-from pddm_utils.files import cannot_write
 
 __all__ = [
     "Frame",
@@ -49,8 +49,8 @@ __all__ = [
     "to_scan_space",
 ]
 
-# The code that decides what a prepared scan looks like: its text is part of the cache key.
-_CODE = ("brain", "frame", "lesions", "prepare", "scan", "simulate", "tissues", "volume")
+# Part of every cache key: raise it whenever a prepared scan comes out different from the same files.
+_PREPARATION = 1
 _ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_mask": np.dtype(bool)}
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 
@@ -93,9 +93,7 @@ def _frame_of_files(row: ManifestRow) -> Frame:
     loaded = load_volume(row.image)
     if row.brain_mask == EXTRACT_BRAIN:
         if row.contrast != "T1":
-            raise InputError(
-                f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask"
-            )
+            raise InputError(f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask")
         inside = extract_brain(loaded)
     else:
         inside = load_brain_mask(row.brain_mask, loaded) if row.brain_mask else stripped_brain(loaded)
@@ -130,7 +128,7 @@ class _Entry:
 
 
 class ScanCache:
-    """Prepared scans on disk, keyed by their files' content, the lesion to insert and the preparation code.
+    """Prepared scans on disk, keyed by their files' content and the lesion to insert.
 
     Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`. It appears
     in one step (written under a temporary name, then renamed), so processes may share a cache and a killed
@@ -263,14 +261,22 @@ def data_digest(rows: Sequence[ManifestRow]) -> str:
     Raises:
         InputError: a file cannot be read.
     """
-    content = [(row.subject, row.dataset, row.split, row.contrast,
-                *map(_content_hash, (row.image, row.brain_mask, row.lesion_mask))) for row in rows]
+    content = [
+        (
+            row.subject,
+            row.dataset,
+            row.split,
+            row.contrast,
+            *map(_content_hash, (row.image, row.brain_mask, row.lesion_mask)),
+        )
+        for row in rows
+    ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _cache_key(row: ManifestRow) -> str:
     """Hash of all that a prepared scan depends on; names of subject, data set and files are no part of it."""
-    parts = [_code_hash(), row.contrast]
+    parts = [str(_PREPARATION), row.contrast]
     parts += [_content_hash(value) for value in (row.image, row.brain_mask, row.lesion_mask)]
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
 
@@ -291,14 +297,6 @@ def _file_hash(path: str, size: int, changed_ns: int) -> str:
     """Hash of a file's bytes, taken again when size or time of change are new."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@lru_cache(maxsize=1)
-def _code_hash() -> str:
-    digest = hashlib.sha256()
-    for name in _CODE:
-        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    return digest.hexdigest()
 
 
 def _read_slice(entry: _Entry, name: str, index: int) -> np.ndarray:

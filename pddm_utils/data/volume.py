@@ -13,8 +13,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from scipy import ndimage
 
-from pddm_utils.errors import InputError
-from pddm_utils.files import whole_file
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import whole_file
 
 _LARGEST_SHEAR = 0.05  # cosine between two axes of a grid; header rounding stays far below
 _WHOLE_VOXELS = 1e-3  # largest distance in voxels between grids whose voxels count as the same
@@ -58,13 +58,11 @@ def load_volume(path: str | Path) -> LoadedVolume:
     bad = int(np.count_nonzero(~np.isfinite(volume.data)))
     if bad:
         raise InputError(
-            f"{path}: {bad} NaN or infinite value(s); replace them (numpy.nan_to_num) or export the "
-            "scan again"
+            f"{path}: {bad} NaN or infinite value(s); replace them (numpy.nan_to_num) or export the scan again"
         )
     if volume.data.min() == volume.data.max():
         raise InputError(
-            f"{path}: constant image (every voxel is {volume.data.flat[0]:g}); check that the right "
-            "file was exported"
+            f"{path}: constant image (every voxel is {volume.data.flat[0]:g}); check that the right file was exported"
         )
     return volume
 
@@ -86,9 +84,7 @@ def load_brain_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     if not mask.any():
         raise InputError(f"{path}: empty brain mask (no voxel above 0); give the mask of {scan.path}")
     if mask.all():
-        raise InputError(
-            f"{path}: every voxel is above 0, so this is no brain mask; mark the background with 0"
-        )
+        raise InputError(f"{path}: every voxel is above 0, so this is no brain mask; mark the background with 0")
     return mask
 
 
@@ -109,9 +105,7 @@ def load_lesion_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     labels = _load_labels(Path(path), scan)
     values = np.unique(labels)
     if values.size == 1 and values[0] == 0:
-        raise InputError(
-            f"{path}: empty lesion mask; leave lesion_mask empty in the manifest for a healthy scan"
-        )
+        raise InputError(f"{path}: empty lesion mask; leave lesion_mask empty in the manifest for a healthy scan")
     wrong = values.size != 2 or values[0] != 0 or values[1] != np.round(values[1])
     if wrong:
         shown = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if values.size > 5 else "")
@@ -122,9 +116,7 @@ def load_lesion_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
     return labels > 0
 
 
-def to_scan_space(
-    volume: np.ndarray, frame_affine: np.ndarray, reference: nib.Nifti1Image
-) -> nib.Nifti1Image:
+def to_scan_space(volume: np.ndarray, frame_affine: np.ndarray, reference: nib.Nifti1Image) -> nib.Nifti1Image:
     """Bring a volume of the prepared frame back to the grid of the scan it came from.
 
     Args:
@@ -215,9 +207,7 @@ def read_volume(path: str | Path, channel: int | None = None) -> LoadedVolume:
     try:
         values = np.asanyarray(image.dataobj if channel is None else image.dataobj[..., channel])
     except (OSError, EOFError, zlib.error, ValueError, MemoryError, OverflowError) as error:
-        raise InputError(
-            f"{path}: truncated or damaged ({_first_line(error)}); copy or download it again"
-        ) from None
+        raise InputError(f"{path}: truncated or damaged ({_first_line(error)}); copy or download it again") from None
     if values.dtype.kind not in "buif":
         raise InputError(f"{path}: values of type {values.dtype}, not real numbers; export a magnitude image")
     with np.errstate(over="ignore"):  # what single precision cannot hold becomes infinite, and is refused as such
@@ -238,9 +228,7 @@ def _check_affine(path: Path, image: nib.Nifti1Image) -> None:
         )
     if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
         axes = "".join(nib.aff2axcodes(affine))
-        warnings.warn(
-            f"{path}: the header does not say how the scan is oriented; taken as {axes}", stacklevel=4
-        )
+        warnings.warn(f"{path}: the header does not say how the scan is oriented; taken as {axes}", stacklevel=4)
 
 
 def _load_labels(path: Path, scan: LoadedVolume) -> np.ndarray:

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import torch
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 Size = int | tuple[int, int]
 Generators = torch.Generator | list[torch.Generator] | None
@@ -77,9 +77,7 @@ class BoxGrid:
         image, box = _image_and_box(self.image_size, self.box_size)
         stride = box if self.stride is None else _pair(self.stride, "stride")
         if stride[0] > box[0] or stride[1] > box[1]:
-            raise InputError(
-                f"stride: {stride} leaves gaps between boxes of {box}; pass at most the box size"
-            )
+            raise InputError(f"stride: {stride} leaves gaps between boxes of {box}; pass at most the box size")
         for name, value in (("image_size", image), ("box_size", box), ("stride", stride)):
             object.__setattr__(self, name, value)
 
@@ -107,9 +105,7 @@ def _draw_integers(upper: int, count: int, generator: Generators) -> torch.Tenso
     """`count` integers uniform over [0, upper), the i-th from the i-th generator of a list."""
     if isinstance(generator, list):
         if len(generator) != count:
-            raise InputError(
-                f"generator: {len(generator)} generators for {count} samples; pass one per sample"
-            )
+            raise InputError(f"generator: {len(generator)} generators for {count} samples; pass one per sample")
         return torch.cat([torch.randint(upper, (1,), generator=g, device=g.device) for g in generator])
     device = None if generator is None else generator.device
     return torch.randint(upper, (count,), generator=generator, device=device)
@@ -201,9 +197,7 @@ def coverage_probability(image_size: Size, box_size: Size, cut: bool = False) ->
 def _check_boxes(boxes: torch.Tensor, image_size: tuple[int, int]) -> None:
     """Refuse rows that are not boxes inside the image."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.is_floating_point() or boxes.dtype == torch.bool:
-        raise InputError(
-            f"boxes: {boxes.dtype} {tuple(boxes.shape)}; pass integer rows (top, left, height, width)"
-        )
+        raise InputError(f"boxes: {boxes.dtype} {tuple(boxes.shape)}; pass integer rows (top, left, height, width)")
     stop = boxes[:, :2] + boxes[:, 2:]
     wrong = (boxes[:, :2] < 0) | (boxes[:, 2:] < 1) | (stop > stop.new_tensor(image_size))
     if wrong.any():
@@ -290,9 +284,7 @@ def _add_at(total: torch.Tensor, index: torch.Tensor, values: torch.Tensor) -> N
         total.index_add_(0, index, values)
 
 
-def _check_stitch(
-    predictions: torch.Tensor, boxes: torch.Tensor, slice_index: torch.Tensor, num_slices: int
-) -> None:
+def _check_stitch(predictions: torch.Tensor, boxes: torch.Tensor, slice_index: torch.Tensor, num_slices: int) -> None:
     """Refuse predictions, boxes and slice numbers that do not belong together."""
     if predictions.ndim != 4 or predictions.shape[1] != 1:
         raise InputError(f"predictions: shape {tuple(predictions.shape)}; pass (K, 1, H, W)")

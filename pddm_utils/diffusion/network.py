@@ -7,7 +7,7 @@ from typing import Any
 from diffusers import UNet2DModel
 from torch import nn
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 
 def _plain(channels: tuple[int, ...]) -> dict[str, Any]:

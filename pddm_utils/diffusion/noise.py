@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import torch
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 Generators = torch.Generator | list[torch.Generator] | None
 
@@ -38,18 +38,14 @@ def _draw(
     """Draw a batch where its generator lives, then move it; a list holds one generator per sample."""
     if isinstance(generator, list):
         if len(generator) != shape[0]:
-            raise InputError(
-                f"generator: {len(generator)} generators for {shape[0]} samples; pass one per sample"
-            )
+            raise InputError(f"generator: {len(generator)} generators for {shape[0]} samples; pass one per sample")
         drawn = [kind((1, *shape[1:]), generator=g, device=g.device) for g in generator]
         return torch.cat(drawn).to(device)
     source = device if generator is None else generator.device
     return kind(shape, generator=generator, device=source).to(device)
 
 
-def _random_words(
-    shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
-) -> torch.Tensor:
+def _random_words(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """int32 words of 31 random bits."""
     return torch.empty(shape, dtype=torch.int32, device=device).random_(generator=generator)
 

@@ -11,11 +11,11 @@ from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.logging import disable_progress_bar
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.boxes import BoxGrid, Generators, boxes_with_content, noise_boxes, stitch
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
+from pddm_utils.diffusion.memory import keep_freed_memory
 from pddm_utils.diffusion.noise import NOISES
-from pddm_utils.errors import InputError
-from pddm_utils.memory import keep_freed_memory
 
 
 @dataclass
@@ -118,9 +118,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         stitched = stitch(predictions, boxes, slice_index, len(clean), fill=clean)
         return ReconstructionOutput((stitched.clamp(-1, 1) + 1) / 2, len(pairs))
 
-    def _noisy(
-        self, clean: torch.Tensor, noise: torch.Tensor, boxes: torch.Tensor, timestep: int
-    ) -> torch.Tensor:
+    def _noisy(self, clean: torch.Tensor, noise: torch.Tensor, boxes: torch.Tensor, timestep: int) -> torch.Tensor:
         """x~_t, noised inside one box a row: all `(P, 1, H, W)`."""
         steps = torch.full((len(clean),), timestep, dtype=torch.long, device=clean.device)
         return noise_boxes(clean, self.scheduler.add_noise(clean, noise, steps), boxes)
@@ -163,7 +161,7 @@ def boxes_at_once(device: torch.device) -> int:
 def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstructionPipeline:
     """Load a pipeline saved as a folder of safetensors, on the GPU when there is one.
 
-    Without one the process keeps freed memory from here on, see `pddm_utils.memory.keep_freed_memory`.
+    Without one the process keeps freed memory from here on, see `pddm_utils.diffusion.memory.keep_freed_memory`.
 
     Args:
         folder: written by `PatchedReconstructionPipeline.save_pretrained`.
@@ -178,14 +176,20 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
     disable_progress_bar()  # two small files need none
     try:
         pipeline = PatchedReconstructionPipeline.from_pretrained(
-            folder, local_files_only=True, low_cpu_mem_usage=False  # fp16 files into a float32 network
+            folder,
+            local_files_only=True,
+            low_cpu_mem_usage=False,  # fp16 files into a float32 network
         )
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"{folder}: weights and config do not belong together or a file is damaged "
-                         f"({str(error).splitlines()[0]}); use the folder as it was saved") from error
+        raise InputError(
+            f"{folder}: weights and config do not belong together or a file is damaged "
+            f"({str(error).splitlines()[0]}); use the folder as it was saved"
+        ) from error
     if pipeline.unet.config.sample_size != image_size or pipeline.unet.config.in_channels != 1:
-        raise InputError(f"{folder}: made for {pipeline.unet.config.in_channels} channel(s) of "
-                         f"{pipeline.unet.config.sample_size} px, not 1 of {image_size}; use a model of this project")
+        raise InputError(
+            f"{folder}: made for {pipeline.unet.config.in_channels} channel(s) of "
+            f"{pipeline.unet.config.sample_size} px, not 1 of {image_size}; use a model of this project"
+        )
     pipeline.set_progress_bar_config(disable=True)
     if torch.cuda.is_available():
         return pipeline.to("cuda")

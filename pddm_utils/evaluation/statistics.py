@@ -190,9 +190,7 @@ def paired_difference(
         valid = ~np.isnan(differences)
         sums, _ = _cluster_sums(differences[valid], subjects[valid])
         p_value = _sign_flip_p_value(sums, draws, seed)
-    return PairedDifference(
-        interval.mean, interval.low, interval.high, p_value, interval.n, interval.left_out
-    )
+    return PairedDifference(interval.mean, interval.low, interval.high, p_value, interval.n, interval.left_out)
 
 
 def relative_improvement(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 HEALTHY_QUANTILES = {
     "healthy-quantile-0.95": 0.95,
@@ -86,9 +86,7 @@ class HealthyQuantile:
         if not 0.0 < quantile < 1.0:
             raise ValueError(f"a quantile lies between 0 and 1, got {quantile}")
         if self.subjects == 0:
-            raise InputError(
-                "healthy-quantile threshold: no healthy validation scan; add healthy rows with split val"
-            )
+            raise InputError("healthy-quantile threshold: no healthy validation scan; add healthy rows with split val")
         at_most = np.cumsum(self._weights) / self.subjects  # share of voxels not above GRID[k]
         level = np.searchsorted(at_most, quantile - 1e-9)  # 1e-9: rounding of the running sum
         return float(GRID[min(level, GRID_STEPS)])
@@ -165,9 +163,7 @@ class PooledDiceCurve:
             InputError: if no lesion voxel was added.
         """
         if self._lesion_voxels == 0:
-            raise InputError(
-                "pooled Dice threshold: no lesion voxel in the set; add scans with a lesion mask"
-            )
+            raise InputError("pooled Dice threshold: no lesion voxel in the set; add scans with a lesion mask")
         predicted = self._all[::-1].cumsum()[::-1][1:]  # voxels with map > GRID[k]
         hits = self._lesion[::-1].cumsum()[::-1][1:]
         return 2.0 * hits / (predicted + self._lesion_voxels)

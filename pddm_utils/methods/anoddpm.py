@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.noise import simplex_noise
-from pddm_utils.errors import InputError
-from pddm_utils.methods.diffusion import DiffusionReconstruction, subject_seed
-from pddm_utils.settings import Settings
+from pddm_utils.methods.pipelines import DiffusionReconstruction, subject_seed
 
 _SLICES_AT_ONCE = 32  # bounds the memory of a network call
 
@@ -34,7 +34,9 @@ def trailing_timesteps(timestep: int, steps: int) -> list[int]:
 
 
 def ddim_reverse(
-    predict: Callable[[torch.Tensor, int], torch.Tensor], noisy: torch.Tensor, timesteps: list[int],
+    predict: Callable[[torch.Tensor, int], torch.Tensor],
+    noisy: torch.Tensor,
+    timesteps: list[int],
     alphas_cumprod: torch.Tensor,
 ) -> torch.Tensor:
     """The deterministic reverse process (Song et al. 2021, eq. 12 with sigma 0) down to the clean slice.
@@ -87,6 +89,7 @@ class AnoDDPMReconstruction(DiffusionReconstruction):
         def predict(noisy: torch.Tensor, index: int) -> torch.Tensor:
             return networks[index](noisy, index).sample
 
-        parts = [ddim_reverse(predict, part, indices, scheduler.alphas_cumprod)
-                 for part in noisy.split(_SLICES_AT_ONCE)]
+        parts = [
+            ddim_reverse(predict, part, indices, scheduler.alphas_cumprod) for part in noisy.split(_SLICES_AT_ONCE)
+        ]
         return ((torch.cat(parts).clamp(-1, 1) + 1) / 2)[:, 0].cpu().numpy()

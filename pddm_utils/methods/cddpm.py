@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import NETWORKS, make_network
 from pddm_utils.diffusion.noise import NOISES
+from pddm_utils.diffusion.objective import Batch, SampleDrawer, box_loss
 from pddm_utils.diffusion.pipeline import make_scheduler
-from pddm_utils.diffusion.training import Batch, SampleDrawer, box_loss
 from pddm_utils.methods.convolutional import dense_latent, make_encoder
 from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction
-from pddm_utils.training import SliceSource
+from pddm_utils.training.loop import SliceSource
 
 
 class ConditionedUNet(nn.Module):

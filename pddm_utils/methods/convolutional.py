@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 # Channels of the four levels; `paper` are those of Baur et al. 2021.
 CHANNELS: dict[str, tuple[int, ...]] = {
@@ -29,8 +29,9 @@ def bottleneck_size(name: str, image_size: int) -> int:
     """
     factor = 2 ** len(CHANNELS[name])
     if image_size % factor:
-        raise InputError(f"image size {image_size} does not halve {len(CHANNELS[name])} times; "
-                         f"use a multiple of {factor}")
+        raise InputError(
+            f"image size {image_size} does not halve {len(CHANNELS[name])} times; use a multiple of {factor}"
+        )
     return image_size // factor
 
 
@@ -38,8 +39,11 @@ def make_encoder(name: str) -> nn.Sequential:
     """From slices `(B, 1, H, W)` to maps `(B, C, H / 16, W / 16)`, C the last of `CHANNELS`."""
     layers: list[nn.Module] = []
     for before, after in zip((1, *CHANNELS[name][:-1]), CHANNELS[name], strict=True):
-        layers += [nn.Conv2d(before, after, 5, stride=2, padding=2), nn.GroupNorm(_NORM_GROUPS, after),
-                   nn.LeakyReLU(0.2)]
+        layers += [
+            nn.Conv2d(before, after, 5, stride=2, padding=2),
+            nn.GroupNorm(_NORM_GROUPS, after),
+            nn.LeakyReLU(0.2),
+        ]
     return nn.Sequential(*layers)
 
 
@@ -47,21 +51,29 @@ def make_decoder(name: str) -> nn.Sequential:
     """From maps `(B, C, H / 16, W / 16)` to slices `(B, 1, H, W)`: the encoder in reverse, then a 1x1 convolution."""
     channels, layers = CHANNELS[name][::-1], []
     for before, after in zip(channels, (*channels[1:], channels[-1]), strict=True):
-        layers += [nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1),
-                   nn.GroupNorm(_NORM_GROUPS, after), nn.LeakyReLU(0.2)]
+        layers += [
+            nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1),
+            nn.GroupNorm(_NORM_GROUPS, after),
+            nn.LeakyReLU(0.2),
+        ]
     return nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 1))
 
 
 def dense_latent(name: str, image_size: int, outputs: int) -> nn.Sequential:
     """From the encoder's maps to vectors `(B, outputs)`."""
     size = bottleneck_size(name, image_size)
-    return nn.Sequential(nn.Conv2d(CHANNELS[name][-1], BOTTLENECK_CHANNELS, 1), nn.Flatten(),
-                         nn.Linear(BOTTLENECK_CHANNELS * size**2, outputs))
+    return nn.Sequential(
+        nn.Conv2d(CHANNELS[name][-1], BOTTLENECK_CHANNELS, 1),
+        nn.Flatten(),
+        nn.Linear(BOTTLENECK_CHANNELS * size**2, outputs),
+    )
 
 
 def from_dense_latent(name: str, image_size: int) -> nn.Sequential:
     """From latent vectors `(B, LATENT_SIZE)` to maps for the decoder."""
     size = bottleneck_size(name, image_size)
-    return nn.Sequential(nn.Linear(LATENT_SIZE, BOTTLENECK_CHANNELS * size**2),
-                         nn.Unflatten(1, (BOTTLENECK_CHANNELS, size, size)),
-                         nn.Conv2d(BOTTLENECK_CHANNELS, CHANNELS[name][-1], 1))
+    return nn.Sequential(
+        nn.Linear(LATENT_SIZE, BOTTLENECK_CHANNELS * size**2),
+        nn.Unflatten(1, (BOTTLENECK_CHANNELS, size, size)),
+        nn.Conv2d(BOTTLENECK_CHANNELS, CHANNELS[name][-1], 1),
+    )

@@ -7,7 +7,7 @@ from diffusers import UNet2DModel
 from torch import nn
 from torch.nn import functional
 
-from pddm_utils.diffusion.inference import inference_network
+from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
 

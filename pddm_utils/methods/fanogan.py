@@ -9,7 +9,7 @@ from torch import nn
 
 from pddm_utils.methods.convolutional import LATENT_SIZE, dense_latent, from_dense_latent, make_decoder, make_encoder
 from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
-from pddm_utils.training import Phase
+from pddm_utils.training.loop import Phase
 
 GRADIENT_PENALTY = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)
 CRITIC_STEPS = 5  # critic updates for one of the generator

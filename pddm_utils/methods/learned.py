@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.errors import InputError
-from pddm_utils.methods.diffusion import subject_seed
-from pddm_utils.settings import Settings
-from pddm_utils.training import Objective, SliceSource, Trainer, check_source, draw_slices, torch_generators
+from pddm_utils.methods.pipelines import subject_seed
+from pddm_utils.training.loop import Objective, SliceSource, Trainer, check_source, draw_slices, torch_generators
 
 WEIGHTS = "model.safetensors"
 _SLICES_AT_ONCE = 32  # bounds the memory of a network call
@@ -109,9 +109,11 @@ class NetworkObjective(Objective):
         try:
             self.kept(network).load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError) as error:
-            raise InputError(f"{path}: damaged, or weights of another network than {self.method} of size "
-                             f"{self.settings.network} ({str(error).splitlines()[0]}); "
-                             "use the settings it was trained with") from error
+            raise InputError(
+                f"{path}: damaged, or weights of another network than {self.method} of size "
+                f"{self.settings.network} ({str(error).splitlines()[0]}); "
+                "use the settings it was trained with"
+            ) from error
         return network.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -144,9 +146,7 @@ class NetworkReconstruction:
         self.network = trainer.objective.load(trainer.run())
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, name: str, settings: Settings, seed: int = 0
-    ) -> NetworkReconstruction:
+    def from_pretrained(cls, folder: str | Path, name: str, settings: Settings, seed: int = 0) -> NetworkReconstruction:
         """A method whose weights lie in `folder` (`InputError` when they do not fit)."""
         method = cls(name, settings, seed)
         method.network = method._objective(SLICE_SIZE).load(folder)

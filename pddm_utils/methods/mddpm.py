@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from pddm_utils.diffusion.boxes import Generators
-from pddm_utils.diffusion.training import DiffusionObjective, SampleDrawer
+from pddm_utils.diffusion.objective import DiffusionObjective, SampleDrawer
 
 PATCH_SIZE = 16  # pixels
 MASKED_SHARE = 0.25  # of the patches; a choice of ours

@@ -11,12 +11,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import IncrementalPCA
 
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import replace_folder
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.errors import InputError
-from pddm_utils.files import replace_folder
-from pddm_utils.settings import Settings
-from pddm_utils.training import SliceSource, check_source, draw_slices, finished_key, write_training
+from pddm_utils.training.loop import SliceSource, check_source, draw_slices, finished_key, write_training
 
 COMPONENTS = 64
 WEIGHTS = "model.safetensors"
@@ -56,8 +56,10 @@ class PCAReconstruction:
         for samples in _chunks(seen, max(_SLICES_AT_ONCE, components)):
             pca.partial_fit(_draw(train, self.seed, samples))
         # In C order: safetensors writes the memory as it lies.
-        self.state = {name: np.ascontiguousarray(value, dtype=np.float32)
-                      for name, value in (("mean", pca.mean_), ("components", pca.components_))}
+        self.state = {
+            name: np.ascontiguousarray(value, dtype=np.float32)
+            for name, value in (("mean", pca.mean_), ("components", pca.components_))
+        }
         times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         held_out = _draw(val, 0, range(_VALIDATION_SLICES))
         error = float(np.abs(self._project(held_out) - held_out).mean() * 2)  # of [-1, 1], as in the other methods
@@ -65,8 +67,13 @@ class PCAReconstruction:
         temporary = folder.with_name(f".{folder.name}.new")
         temporary.mkdir(exist_ok=True)
         save_file(self.state, temporary / WEIGHTS)
-        write_training(temporary, self.settings, self.name, self.seed, {
-            "step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]})
+        write_training(
+            temporary,
+            self.settings,
+            self.name,
+            self.seed,
+            {"step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]},
+        )
         replace_folder(temporary, folder)
 
     @classmethod

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from pddm_utils.diffusion.boxes import Generators, coverage_probability, random_boxes
-from pddm_utils.diffusion.training import Batch, PatchedObjective, SampleDrawer
+from pddm_utils.diffusion.objective import Batch, PatchedObjective, SampleDrawer
 
 
 class RandomBoxDrawer(SampleDrawer):

@@ -32,8 +32,10 @@ def extraction_figure(
     axes[0].set(ylabel=f"Dice with the {REFERENCE}", xlim=(-0.5, len(names) - 0.5), ylim=(None, 1))
     axes[0].set_title(f"{len(scores[names[0]])} scans", fontsize=10)
     centre = [round(float(where.mean())) for where in np.nonzero(masks[REFERENCE])]
-    views = {"axial": (lambda volume: volume[::-1, :, centre[2]].T, "RL"),  # patient right on the left
-             "sagittal": (lambda volume: volume[centre[0]].T, "PA")}
+    views = {
+        "axial": (lambda volume: volume[::-1, :, centre[2]].T, "RL"),  # patient right on the left
+        "sagittal": (lambda volume: volume[centre[0]].T, "PA"),
+    }
     for axis, (plane, (cut, sides)) in zip(axes[1:], views.items(), strict=True):
         axis.imshow(cut(image), cmap="gray", origin="lower", vmax=np.percentile(image, 99.5))
         for name, colour in COLOURS.items():

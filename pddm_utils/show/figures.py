@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
-from pddm_utils.catalogue import METHOD_COLOURS, METHOD_NAMES
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.errors import InputError
+from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.show.style import INK, LESION_COLOUR, colour_bar, colour_limit, panel, radiological, styled
 from pddm_utils.show.style import outline as draw_outline
 
@@ -106,9 +106,8 @@ def show_slices(
         _check(scan, index)
     columns = min(columns, len(slice_indices))
     rows = -(-len(slice_indices) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.1 * rows), squeeze=False,
-                                layout="constrained")
-    for axes in grid.flat[len(slice_indices):]:
+    figure, grid = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.1 * rows), squeeze=False, layout="constrained")
+    for axes in grid.flat[len(slice_indices) :]:
         axes.set_visible(False)
     for axes, index in zip(grid.flat, slice_indices, strict=False):
         panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
@@ -150,15 +149,17 @@ def show_reconstruction(
     aspect, lesion = _aspect(scan), scan.lesion_mask[index]
     panel(axes[0], scan.image[index], r"scan $x$", aspect)
     panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
-    shown = panel(axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS,
-                   vmax=colour_limit(anomaly_map[index]))
+    shown = panel(
+        axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS, vmax=colour_limit(anomaly_map[index])
+    )
     colour_bar(figure, shown, axes[2], f"anomaly map ({unit})")
     panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
     keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
     if threshold is not None:
         found = np.where(anomaly_map[index] > threshold, 1.0, np.nan)
-        axes[3].imshow(radiological(found), cmap=ListedColormap([FOUND_COLOUR]), alpha=0.6, aspect=aspect,
-                       interpolation="nearest")
+        axes[3].imshow(
+            radiological(found), cmap=ListedColormap([FOUND_COLOUR]), alpha=0.6, aspect=aspect, interpolation="nearest"
+        )
         keys.append(Patch(facecolor=FOUND_COLOUR, alpha=0.7, label="found"))
     draw_outline(axes[3], lesion)
     if keys:
@@ -233,11 +234,27 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
         turn = number % len(_BOX_COLOURS) if overlap else 0  # overlapping boxes: set in a little, in turns
         inset = turn * width / 96
         start = (corner[0] + inset, corner[1] + inset)
-        axes.add_patch(Rectangle(start, columns - 2 * inset, rows - 2 * inset, fill=False, lw=1.6,
-                                 edgecolor=_BOX_COLOURS[turn], path_effects=_SHADE))
+        axes.add_patch(
+            Rectangle(
+                start,
+                columns - 2 * inset,
+                rows - 2 * inset,
+                fill=False,
+                lw=1.6,
+                edgecolor=_BOX_COLOURS[turn],
+                path_effects=_SHADE,
+            )
+        )
         if len(grid) <= 25:
-            axes.text(corner[0] + columns / 2, corner[1] + rows / 2, str(number), color="white", ha="center",
-                      va="center", path_effects=[withStroke(linewidth=2, foreground="black")])
+            axes.text(
+                corner[0] + columns / 2,
+                corner[1] + rows / 2,
+                str(number),
+                color="white",
+                ha="center",
+                va="center",
+                path_effects=[withStroke(linewidth=2, foreground="black")],
+            )
     sides = f"{grid.box_size[0]} x {grid.box_size[1]}"
     axes.set_title(f"{len(grid)} boxes of {sides} px, stride {grid.stride[0]} px")
     return figure

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.metrics import PrecisionRecall
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
 from pddm_utils.show.figures import method_colour, method_label
@@ -18,9 +18,7 @@ from pddm_utils.show.style import INK, styled
 
 
 @styled
-def plot_paired(
-    scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None
-) -> Figure:
+def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None) -> Figure:
     """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
 
     Args:
@@ -47,8 +45,13 @@ def plot_paired(
         mean = bootstrap_interval(column, clusters)
         axes.plot([place + 0.16], [mean.mean], "D", color=INK, ms=5, zorder=3)
         axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=INK, lw=1.8, zorder=3)
-    axes.set(xticks=range(len(names)), xticklabels=[method_label(name) for name in names], ylabel=metric,
-             xlim=(-0.4, len(names) - 0.6), ylim=(min(0.0, axes.get_ylim()[0]), None))
+    axes.set(
+        xticks=range(len(names)),
+        xticklabels=[method_label(name) for name in names],
+        ylabel=metric,
+        xlim=(-0.4, len(names) - 0.6),
+        ylim=(min(0.0, axes.get_ylim()[0]), None),
+    )
     title = "diamond: mean, bar: 95 % interval over subjects"
     if len(names) == 2:
         difference = paired_difference(values[names[1]], values[names[0]], clusters)
@@ -86,8 +89,13 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
         for curve in scans:
             axes.step(curve.recall, curve.precision, where="pre", c=method_colour(name), lw=0.5, alpha=0.3)
         if scans:
-            axes.plot(recall, _mean_curve(scans, recall), color=method_colour(name), lw=2.2,
-                      label=f"{method_label(name)}, mean of {len(scans)}")
+            axes.plot(
+                recall,
+                _mean_curve(scans, recall),
+                color=method_colour(name),
+                lw=2.2,
+                label=f"{method_label(name)}, mean of {len(scans)}",
+            )
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
     figure.suptitle(title, fontsize=9)
@@ -110,10 +118,24 @@ def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
         if not history:
             raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
         steps = [entry["step"] for entry in history]
-        axes.plot(steps, [entry["loss"] for entry in history], color=method_colour(name), lw=1, alpha=0.5,
-                  ls="--", label=f"{method_label(name)}, one training batch")
-        axes.plot(steps, [entry["validation_loss"] for entry in history], color=method_colour(name), lw=2,
-                  marker="o", ms=3, label=f"{method_label(name)}, validation")
+        axes.plot(
+            steps,
+            [entry["loss"] for entry in history],
+            color=method_colour(name),
+            lw=1,
+            alpha=0.5,
+            ls="--",
+            label=f"{method_label(name)}, one training batch",
+        )
+        axes.plot(
+            steps,
+            [entry["validation_loss"] for entry in history],
+            color=method_colour(name),
+            lw=2,
+            marker="o",
+            ms=3,
+            label=f"{method_label(name)}, validation",
+        )
     axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
     axes.legend(fontsize=8)
     return figure

@@ -13,9 +13,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from pddm_utils.data.preprocess.quality import COMPARED, LARGEST_Z, LEAST_DICE, outliers
-from pddm_utils.data.preprocess.run import Outcome, read_log
-from pddm_utils.files import whole_file, write_text
+from pddm_utils.core.files import whole_file, write_text
+from pddm_utils.data.preprocess.checks import COMPARED, LARGEST_Z, LEAST_DICE, outliers
+from pddm_utils.data.preprocess.runner import Outcome, read_log
 
 BRAIN_COLOUR, TEMPLATE_COLOUR = "#56B4E9", "#E69F00"
 _PLANES = ("axial", "coronal", "sagittal")
@@ -64,7 +64,7 @@ def quality_figure(layers: np.ndarray) -> Figure:
     """Three planes before and after preprocessing, with the outlines of brain mask and template.
 
     Args:
-        layers: of `pddm_utils.data.preprocess.quality.pictures`.
+        layers: of `pddm_utils.data.preprocess.checks.pictures`.
     """
     figure, axes = plt.subplots(2, 3, figsize=(7.2, 5.0), layout="constrained", facecolor="white")
     for row, (name, (image, brain, template)) in enumerate(zip(("before", "after"), layers, strict=True)):
@@ -77,8 +77,15 @@ def quality_figure(layers: np.ndarray) -> Figure:
                 if mask[column].any():
                     axis.contour(mask[column][:, turn], levels=[0.5], colors=colour, linewidths=1.0)
             for place, side in zip((0.03, 0.97), _SIDES[plane], strict=True):
-                axis.text(place, 0.03, side, color="white", fontsize=8, transform=axis.transAxes,
-                          ha="left" if place < 0.5 else "right")
+                axis.text(
+                    place,
+                    0.03,
+                    side,
+                    color="white",
+                    fontsize=8,
+                    transform=axis.transAxes,
+                    ha="left" if place < 0.5 else "right",
+                )
             axis.set_title(f"{name}, {plane}", fontsize=9)
             axis.axis("off")
     return figure
@@ -115,8 +122,12 @@ def _section(outcome: Outcome, numbers: dict, reasons: list[str]) -> str:
     why = f'<p class="flagged">{html.escape("; ".join(reasons))}</p>' if reasons else ""
     log = read_log(outcome.folder)
     cells = {"overlap with the template (Dice)": "not registered" if numbers["dice"] is None else numbers["dice"]}
-    cells |= {"brain (ml)": numbers["brain_ml"], "mean": numbers["mean"], "standard deviation": numbers["std"],
-              "skewness": numbers["skewness"]}
+    cells |= {
+        "brain (ml)": numbers["brain_ml"],
+        "mean": numbers["mean"],
+        "standard deviation": numbers["std"],
+        "skewness": numbers["skewness"],
+    }
     for step in log["steps"]:
         if step["step"] == "frame":
             cells["brain outside the frame"] = f"{100 * step['found']['share_of_brain_left_out']:.0f} %"
@@ -127,5 +138,7 @@ def _section(outcome: Outcome, numbers: dict, reasons: list[str]) -> str:
     figure.savefig(stream, format="png", dpi=90)
     plt.close(figure)
     picture = base64.b64encode(stream.getvalue()).decode()
-    return (f'<h2>{name}</h2>{why}<img alt="{name} before and after, with brain outlines" '
-            f'src="data:image/png;base64,{picture}"><div class="scroll"><table>{rows}</table></div>')
+    return (
+        f'<h2>{name}</h2>{why}<img alt="{name} before and after, with brain outlines" '
+        f'src="data:image/png;base64,{picture}"><div class="scroll"><table>{rows}</table></div>'
+    )

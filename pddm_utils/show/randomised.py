@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from pddm_utils.data.randomised_slices import RandomisedSlices
 from pddm_utils.data.scan import Scan
+from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.show.figures import telling_slice
 from pddm_utils.show.style import panel, styled
 

@@ -17,10 +17,20 @@ INK = "#222222"
 
 _HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
 _STYLE = {
-    "figure.facecolor": "white", "savefig.facecolor": "white", "axes.facecolor": "white", "figure.dpi": 110,
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": "#666666", "xtick.color": INK,
-    "ytick.color": INK, "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.facecolor": "white",
+    "figure.dpi": 110,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#666666",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
 }
 
 
@@ -59,8 +69,17 @@ def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, *
     axes.set(xticks=[], yticks=[], title=title)
     axes.spines[:].set_visible(False)
     for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):
-        axes.text(x, 0.03, mark, transform=axes.transAxes, ha=side, va="bottom", color="white", fontsize=8,
-                  path_effects=[withStroke(linewidth=2, foreground="black")])
+        axes.text(
+            x,
+            0.03,
+            mark,
+            transform=axes.transAxes,
+            ha=side,
+            va="bottom",
+            color="white",
+            fontsize=8,
+            path_effects=[withStroke(linewidth=2, foreground="black")],
+        )
     return shown
 
 

@@ -41,9 +41,7 @@ def show_slice(
     return shown
 
 
-def show_outcomes(
-    axes: Axes, plane: np.ndarray, predicted: np.ndarray, lesion: np.ndarray, title: str = ""
-) -> None:
+def show_outcomes(axes: Axes, plane: np.ndarray, predicted: np.ndarray, lesion: np.ndarray, title: str = "") -> None:
     """A slice with hits, false alarms and misses of a mask in the colours of `OUTCOME_COLOURS`.
 
     Args:

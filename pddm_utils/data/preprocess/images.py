@@ -46,8 +46,12 @@ def masked(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     return sitk.Mask(image, mask)
 
 
-def empty_grid(size: Sequence[int], spacing: Sequence[float], origin: Sequence[float],
-               direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1)) -> sitk.Image:
+def empty_grid(
+    size: Sequence[int],
+    spacing: Sequence[float],
+    origin: Sequence[float],
+    direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
+) -> sitk.Image:
     """An image of zeros to resample onto (LPS mm)."""
     grid = sitk.Image([int(n) for n in size], sitk.sitkUInt8)
     grid.SetSpacing([float(s) for s in spacing])

@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.preprocess.images import resampled, to_sitk
 from pddm_utils.data.preprocess.registration import register
 from pddm_utils.data.volume import LoadedVolume, load_brain_mask, load_volume
-from pddm_utils.errors import InputError
 
 
 def extractor() -> str:
@@ -45,8 +45,10 @@ def brain_of(row: ManifestRow, scan: LoadedVolume, t1: str = "") -> tuple[np.nda
     if row.contrast == "T1":
         return _extract(scan), extractor()
     if not t1:
-        raise InputError(f"{row.image}: a brain is extracted from T1 scans only, this one is {row.contrast}; give a "
-                         "brain mask, or the session's T1 scan in a column t1 of the manifest")
+        raise InputError(
+            f"{row.image}: a brain is extracted from T1 scans only, this one is {row.contrast}; give a "
+            "brain mask, or the session's T1 scan in a column t1 of the manifest"
+        )
     anatomical = load_volume(t1)
     inside = _extract(anatomical)
     moving, mask = to_sitk(anatomical.data, anatomical.affine), to_sitk(inside, anatomical.affine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 STEPS = ("resample", "strip", "register", "crop", "bias", "scale", "smooth", "frame")
 

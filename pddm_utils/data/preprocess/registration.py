@@ -40,8 +40,9 @@ def load_template(path: str, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]
     return to_sitk(data, affine), to_sitk(inside, affine)
 
 
-def register(fixed: sitk.Image, moving: sitk.Image, fixed_mask: sitk.Image, moving_mask: sitk.Image,
-             affine: bool = True) -> tuple[sitk.AffineTransform, float]:
+def register(
+    fixed: sitk.Image, moving: sitk.Image, fixed_mask: sitk.Image, moving_mask: sitk.Image, affine: bool = True
+) -> tuple[sitk.AffineTransform, float]:
     """Find where each point of the fixed image lies in the moving image.
 
     Mattes' mutual information, coarse to fine: a rigid stage that starts with the two masks'
@@ -56,8 +57,11 @@ def register(fixed: sitk.Image, moving: sitk.Image, fixed_mask: sitk.Image, movi
         The transform from fixed to moving points (LPS mm), and the mutual information reached.
     """
     start = sitk.CenteredTransformInitializer(
-        sitk.Cast(fixed_mask, sitk.sitkFloat32), sitk.Cast(moving_mask, sitk.sitkFloat32), sitk.Euler3DTransform(),
-        sitk.CenteredTransformInitializerFilter.MOMENTS)
+        sitk.Cast(fixed_mask, sitk.sitkFloat32),
+        sitk.Cast(moving_mask, sitk.sitkFloat32),
+        sitk.Euler3DTransform(),
+        sitk.CenteredTransformInitializerFilter.MOMENTS,
+    )
     rigid = sitk.Euler3DTransform(start)
     value = _optimise(fixed, moving, rigid, _LEVELS_MM if not affine else _LEVELS_MM[:2])
     found = sitk.AffineTransform(3)
@@ -82,8 +86,9 @@ def _optimise(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, 
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, _ITERATIONS, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(shrink)
-    method.SetSmoothingSigmasPerLevel([level / 2 if factor > 1 else 0 for level, factor in
-                                       zip(levels_mm, shrink, strict=True)])
+    method.SetSmoothingSigmasPerLevel(
+        [level / 2 if factor > 1 else 0 for level, factor in zip(levels_mm, shrink, strict=True)]
+    )
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.SetInitialTransform(transform, inPlace=True)
     method.Execute(fixed, moving)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.preprocess import images
 from pddm_utils.data.preprocess.masks import brain_of
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.registration import load_template, ras_matrix, register
 from pddm_utils.data.volume import load_lesion_mask, load_volume
-from pddm_utils.errors import InputError
 
 _N4_GRID_MM = 4.0  # voxel size at which the bias field is fitted
 
@@ -79,8 +79,9 @@ def preprocess_scan(row: ManifestRow, plan: Plan, t1: str = "") -> tuple[Subject
             raise
         except (RuntimeError, ValueError) as error:  # RuntimeError is how ITK says that it cannot
             reason = str(error).strip().splitlines()[-1]
-            raise InputError(f"{row.image}: step {step} failed ({reason}); look at scan and brain mask, or leave the "
-                             "step out") from None
+            raise InputError(
+                f"{row.image}: step {step} failed ({reason}); look at scan and brain mask, or leave the step out"
+            ) from None
         if not images.array_of(subject.brain).any():
             raise InputError(f"{row.image}: no brain left after step {step}; check scan, brain mask and orientation")
         _note(subject, step, parameters, found, start)
@@ -88,8 +89,9 @@ def preprocess_scan(row: ManifestRow, plan: Plan, t1: str = "") -> tuple[Subject
 
 
 def _note(subject: Subject, step: str, parameters: dict, found: dict, start: float) -> None:
-    subject.log.append({"step": step, "parameters": parameters, "found": found,
-                        "seconds": round(time.perf_counter() - start, 2)})
+    subject.log.append(
+        {"step": step, "parameters": parameters, "found": found, "seconds": round(time.perf_counter() - start, 2)}
+    )
 
 
 def _resample(subject: Subject, plan: Plan) -> tuple[dict, dict]:
@@ -108,16 +110,19 @@ def _register(subject: Subject, plan: Plan) -> tuple[dict, dict]:
     brain = images.masked(subject.image, subject.brain)  # also where `strip` is left out: a template has no skull
     transform, information = register(template, brain, template_mask, subject.brain)
     subject.onto(template, transform)
-    return ({"template": plan.template or "MNI152 T1 of nilearn"},
-            {"mutual_information": round(information, 4), "scan_from_template_ras": ras_matrix(transform).tolist()})
+    return (
+        {"template": plan.template or "MNI152 T1 of nilearn"},
+        {"mutual_information": round(information, 4), "scan_from_template_ras": ras_matrix(transform).tolist()},
+    )
 
 
 def _crop(subject: Subject, _: Plan) -> tuple[dict, dict]:
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(sitk.Cast(subject.brain > 0, sitk.sitkUInt8))
     x, y, z, *size = shape.GetBoundingBox(1)
-    subject.image, subject.brain = (sitk.RegionOfInterest(one, size, (x, y, z))
-                                    for one in (subject.image, subject.brain))
+    subject.image, subject.brain = (
+        sitk.RegionOfInterest(one, size, (x, y, z)) for one in (subject.image, subject.brain)
+    )
     if subject.lesion is not None:
         subject.lesion = sitk.RegionOfInterest(subject.lesion, size, (x, y, z))
     return {}, {"start": [x, y, z], "size": list(size)}
@@ -164,8 +169,10 @@ def _frame(subject: Subject, plan: Plan) -> tuple[dict, dict]:
     before = brain_ml(subject.brain)
     subject.onto(images.framed(subject.image, plan.frame_voxels, plan.frame_mm))
     lost = 1 - brain_ml(subject.brain) / before
-    return ({"voxels": list(plan.frame_voxels), "voxel_mm": plan.frame_mm},
-            {"share_of_brain_left_out": round(max(0.0, lost), 4)})
+    return (
+        {"voxels": list(plan.frame_voxels), "voxel_mm": plan.frame_mm},
+        {"share_of_brain_left_out": round(max(0.0, lost), 4)},
+    )
 
 
 def brain_ml(brain: sitk.Image) -> float:
@@ -174,6 +181,12 @@ def brain_ml(brain: sitk.Image) -> float:
 
 
 _STEP_OF: dict[str, Callable[[Subject, Plan], tuple[dict, dict]]] = {
-    "resample": _resample, "strip": _strip, "register": _register, "crop": _crop, "bias": _bias, "scale": _scale,
-    "smooth": _smooth, "frame": _frame,
+    "resample": _resample,
+    "strip": _strip,
+    "register": _register,
+    "crop": _crop,
+    "bias": _bias,
+    "scale": _scale,
+    "smooth": _smooth,
+    "frame": _frame,
 }

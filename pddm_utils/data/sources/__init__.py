@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pddm_utils.errors import InputError
+from pddm_utils.core.errors import InputError
 
 
 def data_root() -> Path | None:
@@ -24,7 +24,5 @@ def require_data_root() -> Path:
     if root is None:
         raise InputError("PDDM_DATA: not set; set it to the folder that holds ixi-t1-2mm/ and mslub-mni/")
     if not root.is_dir():
-        raise InputError(
-            f"PDDM_DATA: {root} is no folder; set it to the folder that holds ixi-t1-2mm/ and mslub-mni/"
-        )
+        raise InputError(f"PDDM_DATA: {root} is no folder; set it to the folder that holds ixi-t1-2mm/ and mslub-mni/")
     return root

@@ -58,11 +58,23 @@ def authors_rows(folder: str | Path, contrast: str, derived: str | Path, fold: i
                 if dataset != "IXI":
                     target = Path(derived).resolve() / f"{subject}_lesion.nii.gz"
                     lesion = lesion_union(_below(root, record["seg_path"]), target, _LABELS)
-                rows.append(ManifestRow(subject, str(image), str(_below(root, record["mask_path"])), lesion, state,
-                                        name.format(contrast.lower()), contrast))
+                rows.append(
+                    ManifestRow(
+                        subject,
+                        str(image),
+                        str(_below(root, record["mask_path"])),
+                        lesion,
+                        state,
+                        name.format(contrast.lower()),
+                        contrast,
+                    )
+                )
     if missing:
-        warnings.warn(f"{root}: {len(missing)} scan(s) of the split files are not there in {contrast}: "
-                      f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}", stacklevel=2)
+        warnings.warn(
+            f"{root}: {len(missing)} scan(s) of the split files are not there in {contrast}: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}",
+            stacklevel=2,
+        )
     return finish(rows, root, "Train/ixi/t2, Test/Brats21, Test/MSLUB and splits/*.csv")
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import SPLITS, ManifestRow
 from pddm_utils.data.sources.common import check_contrast, finish, nifti_stem, read_table
-from pddm_utils.errors import InputError
 
 _SUFFIX = {"T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR"}
 _ENTITY = re.compile(r"(sub|ses)-([A-Za-z0-9]+)")
@@ -40,9 +40,17 @@ def bids_rows(folder: str | Path, contrast: str) -> list[ManifestRow]:
             raise InputError(f"{folder / 'participants.tsv'}: no split for {subject}; write train, val or test")
         session = f"-ses-{entities['ses']}" if "ses" in entities else ""
         stem = nifti_stem(image).removesuffix(f"_{suffix}")
-        rows.append(ManifestRow(subject, str(image), _derived(folder, stem, "desc-brain_mask"),
-                                _derived(folder, stem, "label-lesion_mask"), split[subject] if split else "test",
-                                f"{folder.name}-{contrast.lower()}{session}", contrast))
+        rows.append(
+            ManifestRow(
+                subject,
+                str(image),
+                _derived(folder, stem, "desc-brain_mask"),
+                _derived(folder, stem, "label-lesion_mask"),
+                split[subject] if split else "test",
+                f"{folder.name}-{contrast.lower()}{session}",
+                contrast,
+            )
+        )
     return finish(rows, folder, f"sub-01/anat/sub-01_{suffix}.nii.gz")
 
 

@@ -37,7 +37,7 @@ def brats_rows(
     for image in tqdm(sorted(folder.rglob(f"BraTS2021_*_{contrast.lower()}.nii.gz")), desc="lesion masks"):
         subject = image.parent.name
         labels = image.with_name(f"{subject}_seg.nii.gz")
-        split = (hashed_split(subject, VAL_SHARE, 1 - VAL_SHARE) if named is None else named.get(subject))
+        split = hashed_split(subject, VAL_SHARE, 1 - VAL_SHARE) if named is None else named.get(subject)
         if not labels.is_file():
             unlabelled += 1
         elif split:

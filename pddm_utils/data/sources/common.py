@@ -11,10 +11,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow, check_rows
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.volume import read_volume, save_nifti
-from pddm_utils.errors import InputError
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 
@@ -91,8 +91,11 @@ def published_split(splits: str | Path, dataset: str, fold: int = 0) -> dict[str
                 shared.add(subject)
             split[subject] = name
     if shared:
-        warnings.warn(f"{splits}: {len(shared)} subject(s) of {dataset} stand in more than one split and were kept in "
-                      f"the test (else validation) split only: {', '.join(sorted(shared))}", stacklevel=2)
+        warnings.warn(
+            f"{splits}: {len(shared)} subject(s) of {dataset} stand in more than one split and were kept in "
+            f"the test (else validation) split only: {', '.join(sorted(shared))}",
+            stacklevel=2,
+        )
     return split
 
 
@@ -162,9 +165,13 @@ def find_mask(masks: str | Path | None, subject: str) -> str:
     """
     if masks is None:
         return ""
-    found = [path for path in sorted(Path(masks).glob("*")) if path.name.endswith(NIFTI_ENDINGS)
-             and nifti_stem(path).removeprefix(subject)[:1] in ("", "_", "-", ".")
-             and path.name.startswith(subject)]
+    found = [
+        path
+        for path in sorted(Path(masks).glob("*"))
+        if path.name.endswith(NIFTI_ENDINGS)
+        and nifti_stem(path).removeprefix(subject)[:1] in ("", "_", "-", ".")
+        and path.name.startswith(subject)
+    ]
     if len(found) != 1:
         raise InputError(f"{masks}: {len(found)} masks of {subject}; put one there, such as {subject}_mask.nii.gz")
     return str(found[0].resolve())

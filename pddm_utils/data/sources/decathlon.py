@@ -8,10 +8,10 @@ from pathlib import Path
 import nibabel as nib
 from tqdm.auto import tqdm
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources.common import check_contrast, finish, hashed_split, lesion_union, nifti_stem
 from pddm_utils.data.volume import read_volume, save_nifti
-from pddm_utils.errors import InputError
 
 LABELS = (1, 2, 3)  # oedema, non-enhancing and enhancing tumour
 VAL_SHARE = 0.2
@@ -61,5 +61,7 @@ def _read_description(path: Path, contrast: str) -> tuple[int, list[dict[str, st
         modalities = {name.lower(): int(number) for number, name in description["modality"].items()}
         return modalities[_MODALITY[contrast]], list(description["training"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no description of Task01_BrainTumour with {contrast} ({error!r}); pass the unpacked "
-                         "archive's folder") from None
+        raise InputError(
+            f"{path}: no description of Task01_BrainTumour with {contrast} ({error!r}); pass the unpacked "
+            "archive's folder"
+        ) from None

@@ -32,15 +32,17 @@ def folder_rows(folder: str | Path, contrast: str) -> list[ManifestRow]:
             continue
         lesion = _place(folder, record.get("lesion_mask", ""))
         dataset = f"{folder.name}-{contrast.lower()}" + ("" if lesion else "-healthy")
-        rows.append(ManifestRow(
-            subject=record.get("subject") or nifti_stem(Path(record["image"])),
-            image=_place(folder, record["image"]),
-            brain_mask=_place(folder, record.get("brain_mask", "")),
-            lesion_mask=lesion,
-            split=record.get("split") or "test",
-            dataset=record.get("dataset") or dataset,
-            contrast=contrast,
-        ))
+        rows.append(
+            ManifestRow(
+                subject=record.get("subject") or nifti_stem(Path(record["image"])),
+                image=_place(folder, record["image"]),
+                brain_mask=_place(folder, record.get("brain_mask", "")),
+                lesion_mask=lesion,
+                split=record.get("split") or "test",
+                dataset=record.get("dataset") or dataset,
+                contrast=contrast,
+            )
+        )
     return finish(rows, folder, f"a row of {TABLE} with the contrast {contrast}")
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import LESION_KINDS, SPLITS, ManifestRow, check_rows
-from pddm_utils.errors import InputError
 
 FOLDER = "ixi-t1-2mm"
 
@@ -56,9 +56,7 @@ def ixi_rows(
         rows += healthy
         if split != "train":
             rows += [
-                replace(
-                    row, dataset=f"ixi-t1-{kind}", lesion_mask=f"insert:{kind}:{_seed(split, kind, place)}"
-                )
+                replace(row, dataset=f"ixi-t1-{kind}", lesion_mask=f"insert:{kind}:{_seed(split, kind, place)}")
                 for kind in lesion_kinds
                 for place, row in enumerate(healthy)
             ]
@@ -77,9 +75,7 @@ def _read_subjects(path: Path) -> dict[str, list[str]]:
         ) from None
     if not records or not {"subject", "split"} <= set(records[0]):
         raise InputError(f"{path}: needs the columns subject and split and at least one subject")
-    return {
-        split: sorted(record["subject"] for record in records if record["split"] == split) for split in SPLITS
-    }
+    return {split: sorted(record["subject"] for record in records if record["split"] == split) for split in SPLITS}
 
 
 def _healthy_row(folder: Path, subject: str, split: str) -> ManifestRow:

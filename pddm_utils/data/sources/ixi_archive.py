@@ -6,16 +6,19 @@ import re
 import warnings
 from pathlib import Path
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.sources.common import check_contrast, find_mask, finish, hashed_split, published_split
-from pddm_utils.errors import InputError
 
 _NAME = re.compile(r"(IXI\d{3}-(?:Guys|HH|IOP)-\d{4})-(T1|T2)\.nii(?:\.gz)?")
 VAL_SHARE, TEST_SHARE = 0.1, 0.25
 
 
 def ixi_archive_rows(
-    folder: str | Path, contrast: str, splits: str | Path | None = None, fold: int = 0,
+    folder: str | Path,
+    contrast: str,
+    splits: str | Path | None = None,
+    fold: int = 0,
     masks: str | Path | None = None,
 ) -> list[ManifestRow]:
     """List healthy IXI scans, such as `IXI002-Guys-0828-T2.nii.gz`, in the data set `ixi-<contrast>-healthy`.
@@ -50,8 +53,10 @@ def ixi_archive_rows(
             mask = find_mask(masks, subject) or (EXTRACT_BRAIN if contrast == "T1" else "")
             rows.append(ManifestRow(subject, str(path), mask, "", split, f"ixi-{contrast.lower()}-healthy", contrast))
     if named is not None and set(named) - set(found):
-        warnings.warn(f"{folder}: no {contrast} scan of {len(set(named) - set(found))} subject(s) of the split files",
-                      stacklevel=2)
+        warnings.warn(
+            f"{folder}: no {contrast} scan of {len(set(named) - set(found))} subject(s) of the split files",
+            stacklevel=2,
+        )
     if contrast == "T2" and masks is None and rows:
         warnings.warn(f"{folder}: IXI T2 scans are whole heads; they need brain masks to be prepared", stacklevel=2)
     return finish(rows, folder, f"files such as IXI002-Guys-0828-{contrast}.nii.gz")

@@ -40,8 +40,17 @@ def mslub_archive_rows(folder: str | Path, contrast: str) -> list[ManifestRow]:
         if match:
             image, brain, lesion = _files(patient, contrast)
             split = "val" if match[1] in VALIDATION else "test"
-            rows.append(ManifestRow(f"mslub-{match[1]}", str(image), str(brain or ""), str(lesion), split,
-                                    f"mslub-{contrast.lower()}", contrast))
+            rows.append(
+                ManifestRow(
+                    f"mslub-{match[1]}",
+                    str(image),
+                    str(brain or ""),
+                    str(lesion),
+                    split,
+                    f"mslub-{contrast.lower()}",
+                    contrast,
+                )
+            )
     return finish(rows, folder, f"patient01/patient01_{_WEIGHTED[contrast]}.nii.gz or the layout of open_ms_data")
 
 

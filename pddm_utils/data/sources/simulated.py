@@ -19,9 +19,7 @@ FIRST_SUBJECT = {
 }
 
 
-def simulated_rows(
-    contrast: str, train: int, val_healthy: int, val_lesioned: int, test: int
-) -> list[ManifestRow]:
+def simulated_rows(contrast: str, train: int, val_healthy: int, val_lesioned: int, test: int) -> list[ManifestRow]:
     """List the simulated cohort in one contrast; nothing is simulated until a row is loaded.
 
     Args:

@@ -1,0 +1,196 @@
+"""Trainings of the ablations: what each changes, and the noise level that validation scans choose for its model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pddm_utils.benchmark.models import healthy_rows, model_folder, train_method
+from pddm_utils.benchmark.store import weights_digest
+from pddm_utils.benchmark.studies.reconstruct import Model, grid_boxes, join_boxes, predict_boxes
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings, load_settings
+from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.prepare import ScanCache, data_digest, prepare_all
+from pddm_utils.data.scan import Scan
+from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
+from pddm_utils.data.slices import HealthySlices
+from pddm_utils.diffusion.boxes import BoxGrid, Generators, random_grid_boxes
+from pddm_utils.diffusion.objective import DiffusionObjective, PatchedObjective, SampleDrawer
+from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.evaluation.metrics import average_precision
+from pddm_utils.evaluation.postprocess import anomaly_map
+from pddm_utils.methods.pipelines import OBJECTIVES
+from pddm_utils.source_code import code_version
+from pddm_utils.training.loop import SliceSource, Trainer
+
+MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
+_PAPER = {
+    "noise": "simplex",
+    "timestep_power": 1,
+    "warmup_steps": 0,
+    "learning_rate": 1e-4,
+    "learning_rate_decay": "none",
+    "ema_decay": 0.0,
+}
+_SIMULATED_T1 = {
+    "cohort": "simulated",
+    "train_subjects": 100,
+    "val_subjects": 10,
+    "val_lesion_subjects": 8,
+    "test_subjects": 20,
+    "extra_test_sets": [],
+}
+
+
+class MixedBoxDrawer(SampleDrawer):
+    """Draws a size among those of `MIXED_SIZES` that fit the slice, then a cell of that grid."""
+
+    def boxes(self, count: int, generators: Generators) -> torch.Tensor:
+        """One box per sample, integer `(B, 4)` rows."""
+        side = min(self.grid.image_size)
+        grids = [BoxGrid(self.grid.image_size, size) for size in MIXED_SIZES if size <= side]
+        drawn = [
+            (grids[int(torch.randint(len(grids), (1,), generator=generator))], generator) for generator in generators
+        ]
+        return torch.cat([random_grid_boxes(1, grid, [generator]) for grid, generator in drawn])
+
+
+class MixedBoxObjective(PatchedObjective):
+    """pDDPM trained on boxes of every size at once, so that sizes can be compared without a mismatch at test time."""
+
+    drawer_class = MixedBoxDrawer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training; its seed is the first of the profile.
+
+    Attributes:
+        profile: settings to start from.
+        method: of the catalogue.
+        changes: settings that differ from the profile's.
+        objective: what is learnt, where it is not the method's own.
+        start: recipe whose weights it starts from; random ones when empty.
+        slices: what it sees of the healthy scans.
+    """
+
+    profile: str
+    method: str = "pddpm"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    objective: type[DiffusionObjective] | None = None
+    start: str = ""
+    slices: Callable[[Sequence[ManifestRow], ScanCache], SliceSource] = HealthySlices
+
+    @property
+    def settings(self) -> Settings:
+        """Of the training and of the cohort (`InputError` for a bad change)."""
+        return load_settings(self.profile, dict(self.changes))
+
+
+RECIPES = {
+    "fixed grid": Recipe("methods"),
+    "random boxes": Recipe("methods", "pddpm-random"),
+    "simplex noise": Recipe("methods", changes={"noise": "simplex"}),
+    "whole slice": Recipe("methods", "ddpm"),
+    "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
+    "the paper's": Recipe("methods", changes=_PAPER),
+    "the paper's, whole slice": Recipe("methods", "ddpm", changes=_PAPER),
+    "mixed boxes": Recipe("methods", objective=MixedBoxObjective),
+    "simulated": Recipe("real", changes=_SIMULATED_T1),
+    "real": Recipe("real"),
+    "simulated, then real": Recipe("real", start="simulated"),
+    "domain-randomised": Recipe("real", slices=RandomisedSlices),
+    "domain-randomised, then real": Recipe("real", start="domain-randomised"),
+}
+
+
+def fine_tuning(objective: type[DiffusionObjective], start: Path) -> type[DiffusionObjective]:
+    """The objective with the trained weights in `start` instead of random first ones."""
+
+    class FineTuning(objective):
+        def make_network(self) -> torch.nn.Module:
+            network = super().make_network()
+            network.load_state_dict(load_pipeline(start).unet.state_dict())
+            return network
+
+    return FineTuning
+
+
+def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Path:
+    """Train a recipe and those it starts from, or go on; what is finished is kept. Plain ones are the benchmark's.
+
+    Args:
+        name: of one of `RECIPES`.
+        runs: folder of models, checkpoints and prepared scans.
+        accept_code_change: as for `pddm_utils.benchmark.models.train_method`.
+
+    Returns:
+        Folder of the finished pipeline.
+
+    Raises:
+        InputError: an unknown name, or no data.
+    """
+    if name not in RECIPES:
+        raise InputError(f"recipe {name!r}; choose among {', '.join(RECIPES)}")
+    recipe, settings = RECIPES[name], RECIPES[name].settings
+    rows, seed, cache = cohort_rows(settings), settings.seeds[0], ScanCache(runs / "cache")
+    if recipe.objective is None and not recipe.start and recipe.slices is HealthySlices:
+        train_method(settings, recipe.method, seed, runs, cache.folder, rows, accept_code_change)
+        return model_folder(settings, recipe.method, seed, runs, rows, accept_code_change)
+    objective, start = recipe.objective or OBJECTIVES[recipe.method], None
+    if recipe.start:
+        start = train_recipe(recipe.start, runs, accept_code_change)
+        objective = fine_tuning(objective, start)
+    train, val = (healthy_rows(rows, split) for split in ("train", "val"))
+    content = [
+        settings.training_key(recipe.method, seed),
+        recipe.objective and recipe.objective.__name__,
+        recipe.slices.__name__,
+        weights_digest(start),
+        data_digest(train + val),
+        code_version(__name__),
+    ]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    prepare_all(train + val, cache)
+    train, val = recipe.slices(train, cache), recipe.slices(val, cache)
+    folder = runs / "models" / f"ablation-{recipe.method}-seed{seed}-{key}"
+    return Trainer(objective(recipe.method, settings, train[0].shape[-1]), seed, train, val, folder).run()
+
+
+def chosen_level(
+    name: str, folder: Path, scans: Sequence[Scan], levels: Iterable[int], box: int | None = None
+) -> Model:
+    """A trained model at the noise level with the best AUPRC on lesioned validation scans.
+
+    The mean is over subjects, then over data sets, as in the benchmark.
+
+    Args:
+        name: of its method.
+        folder: of its pipeline.
+        scans: lesioned validation scans.
+        levels: timesteps to try.
+        box: side of the boxes in pixels; the pipeline's own when left out.
+    """
+    pipeline = load_pipeline(folder)
+    box = box or pipeline.config.box_size
+    means = {}
+    for level in levels:
+        model, found = Model(name, pipeline, level), {}
+        for scan in scans:
+            found.setdefault(scan.dataset, []).append(score(model, scan, box))
+        means[level] = sum(sum(values) / len(values) for values in found.values()) / len(found)
+    return Model(name, pipeline, max(means, key=means.__getitem__))
+
+
+def score(model: Model, scan: Scan, box: int) -> float:
+    """AUPRC of a scan rebuilt from a grid of boxes, with the kind of noise the model was trained with."""
+    prediction = predict_boxes(model, scan, grid_boxes(scan, box), noise=model.pipeline.config.noise)
+    return average_precision(anomaly_map(scan.image, join_boxes(prediction, scan), scan.brain_mask), scan.lesion_mask)

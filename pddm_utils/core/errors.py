@@ -1,0 +1,14 @@
+"""The one exception a user is meant to read."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input from outside the package: names the file or setting, what is wrong and what to do.
+
+    Example:
+        >>> raise InputError("scan.nii.gz: 4-D image of shape (96, 96, 50, 3); pass one 3-D volume")
+        Traceback (most recent call last):
+        ...
+        pddm_utils.core.errors.InputError: scan.nii.gz: 4-D image of shape (96, 96, 50, 3); pass one 3-D volume
+    """

@@ -1,0 +1,1 @@
+"""Simulated anatomy and lesions: everything made here is called simulated."""

@@ -1,0 +1,274 @@
+"""One scan in, a pseudo-healthy scan and an anomaly map out, in the scan's own space."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import whole_files
+from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
+from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
+from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
+from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
+from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
+from pddm_utils.detection.report import report_page
+from pddm_utils.detection.z_score import PlaceStatistics, z_score_map
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
+from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
+from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.show.figures import INTENSITY_UNIT, show_reconstruction
+
+DEFAULT_MODELS = {"T2": "simulated-t2-pddpm", "T1": "ixi-t1-pddpm"}
+MAP_UNITS = {"residual": INTENSITY_UNIT, "z-score": "healthy standard deviations"}
+NOTICE = "For research and teaching, not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What `detect` found.
+
+    Attributes:
+        reconstruction: pseudo-healthy scan x^ in [0, 1], on the scan's own grid.
+        anomaly_map: post-processed |x - x^| or z-score; NaN where nothing was assessed (outside the eroded brain).
+        anomaly_mask: 1 where the map exceeds the threshold, 0 where not, 255 where nothing was assessed.
+        scan: the prepared scan.
+        prepared_reconstruction, prepared_map, prepared_mask: the same in the prepared frame, `(D, H, W)`.
+        model: name of the model.
+        timestep: its noise level.
+        threshold: the healthy-quantile threshold (0.99) of this kind of map.
+        quality: how far the scan lies from the healthy scans behind that threshold, with warnings.
+        map_kind: `residual` or `z-score`; `MAP_UNITS` has the unit of map and threshold.
+    """
+
+    reconstruction: nib.Nifti1Image
+    anomaly_map: nib.Nifti1Image
+    anomaly_mask: nib.Nifti1Image
+    scan: Scan
+    prepared_reconstruction: np.ndarray
+    prepared_map: np.ndarray
+    prepared_mask: np.ndarray
+    model: str
+    timestep: int
+    threshold: float
+    quality: Quality
+    map_kind: str = "residual"
+
+    @property
+    def anomalous_ml(self) -> float:
+        """Volume above the threshold, in ml."""
+        return float(self.prepared_mask.sum() * VOXEL_VOLUME_ML)
+
+    def figure(self):
+        """Scan, reconstruction, anomaly map and mask at the slice with the largest anomaly (matplotlib figure)."""
+        return show_reconstruction(
+            self.scan,
+            self.prepared_reconstruction,
+            self.prepared_map,
+            threshold=self.threshold,
+            unit=MAP_UNITS[self.map_kind],
+        )
+
+    def report(self) -> dict[str, Any]:
+        """What was found, with what, and how far it can be trusted; JSON-ready."""
+        return {
+            "scan": self.scan.subject,
+            "contrast": self.scan.contrast,
+            "model": self.model,
+            "timestep": self.timestep,
+            "map": self.map_kind,
+            "map_unit": MAP_UNITS[self.map_kind],
+            "threshold_rule": DEFAULT_RULE,
+            "threshold": self.threshold,
+            "anomalous_ml": round(self.anomalous_ml, 3),
+            "assessed_ml": round(float(erode_in_plane(self.scan.brain_mask).sum() * VOXEL_VOLUME_ML), 1),
+            "brain_ml": round(float(self.scan.brain_mask.sum() * VOXEL_VOLUME_ML), 1),
+            "out_of_distribution": self.quality.out_of_distribution,
+            "quality": self.quality.values,
+            "deviations": self.quality.deviations,
+            "warnings": list(self.quality.warnings),
+            "notice": NOTICE,
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the three images, `anomaly.png`, `report.html` and `report.json`: all of them, or nothing.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        images = {
+            "reconstruction": self.reconstruction,
+            "anomaly_map": self.anomaly_map,
+            "anomaly_mask": self.anomaly_mask,
+        }
+        facts = self.report()
+        page = report_page(self.scan, self.prepared_reconstruction, self.prepared_map, facts)
+        texts = {"report.html": page, "report.json": json.dumps(facts, indent=1) + "\n"}
+        with whole_files(folder) as scratch:
+            for name, image in images.items():
+                nib.save(image, scratch / f"{name}.nii.gz")
+            self.figure().savefig(scratch / "anomaly.png", dpi=120, bbox_inches="tight")
+            for name, text in texts.items():
+                (scratch / name).write_text(text, encoding="utf-8")
+        return [Path(folder) / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", *texts)]
+
+
+def detect(
+    scan: str | Path,
+    out: str | Path | None = None,
+    contrast: str | None = None,
+    brain_mask: str | Path | None = None,
+    model: str | None = None,
+    map_kind: str = "residual",
+) -> Detection:
+    """Find what differs from healthy anatomy in one scan. For research and teaching, not for diagnosis.
+
+    Args:
+        scan: NIfTI file; skull-stripped, or with a `brain_mask`.
+        out: folder for the results; nothing is written when left out.
+        contrast: `T1` or `T2`; read from the file name (`T1`, `T2` as a word in it) when left out.
+        brain_mask: NIfTI file on the scan's grid (voxels above 0 are brain), or `extract` (T1 with a skull).
+        model: a shipped model or a folder; chosen by contrast when left out.
+        map_kind: `residual`, |x - x^|; or `z-score`, how unusual the residual is at its place of the brain, in healthy
+            standard deviations and in the direction of lesions alone (bright on T2, dark on T1). Chosen on
+            validation scans with inserted (simulated) lesions; it finds more of tumours and fails for small lesions.
+            Places go by the brain's bounding box: in a scan that is cut they are wrong.
+
+    Returns:
+        The detection, with images in the scan's own space.
+
+    Raises:
+        InputError: the scan, mask, contrast, model, map or output folder cannot be used.
+
+    Example:
+        >>> detect("patient_T2.nii.gz", out="patient").anomalous_ml  # doctest: +SKIP
+        23.4
+    """
+    if map_kind not in MAP_UNITS:
+        raise InputError(f"map {map_kind!r} does not exist; choose {' or '.join(MAP_UNITS)}")
+    contrast = contrast or contrast_of_name(Path(scan))
+    if contrast not in DEFAULT_MODELS:
+        raise InputError(
+            f"{scan}: no model for contrast {contrast!r}; there are models for {' and '.join(sorted(DEFAULT_MODELS))}"
+        )
+    model = model or DEFAULT_MODELS[contrast]
+    pipeline, facts, name = _model(model)
+    if facts["contrast"] != contrast:
+        raise InputError(f"model {name} is for {facts['contrast']}, the scan is {contrast}; choose another model")
+    places = _places(_model_folder(model), facts) if map_kind == "z-score" else None
+    row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast)
+    prepared = prepare_scan(row)
+    reconstruction = pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, facts["timestep"])
+    values, threshold = _scores(prepared, reconstruction, facts, places)
+    found = drop_small_components(values > threshold)
+    reference = load_volume(row.image).image
+    quality = _quality(prepared, reconstruction, facts, reference)
+    detection = Detection(
+        *_scan_images(reference, prepared, reconstruction, values, found),
+        prepared,
+        reconstruction,
+        values,
+        found,
+        name,
+        facts["timestep"],
+        threshold,
+        quality,
+        map_kind,
+    )
+    if out is not None:
+        detection.save(out)
+    return detection
+
+
+def contrast_of_name(scan: Path) -> str:
+    """The contrast that a file name speaks of, such as `T2` for `sub-01_T2w.nii.gz`.
+
+    Raises:
+        InputError: the name holds none, or several.
+    """
+    words = {word.upper().removesuffix("W") for word in re.split(r"[^A-Za-z0-9]+", scan.name)}
+    found = [contrast for contrast in CONTRASTS if contrast in words]
+    if len(found) != 1:
+        raise InputError(f"{scan.name}: the name does not say one contrast; pass contrast='T1' or 'T2'")
+    return found[0]
+
+
+def _row(scan: Path, mask: str, contrast: str) -> ManifestRow:
+    mask = mask if mask in ("", EXTRACT_BRAIN) else str(Path(mask).resolve())
+    return ManifestRow(scan.name, str(scan.resolve()), mask, "", "test", "detect", contrast)
+
+
+def _model_folder(name: str) -> Path:
+    return Path(name) if Path(name).is_dir() else weights_folder(name)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Noise level, thresholds and healthy reference that lie beside a model's weights."""
+    path = folder / "detection.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder}: no detection.json with its noise level and thresholds; "
+            "make it with: python -m pddm_utils publish"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _places(folder: Path, facts: dict[str, Any]) -> PlaceStatistics:
+    """What the z-score map needs of a model."""
+    path = folder / HEALTHY_PLACES
+    if not path.is_file() or "z_score_thresholds" not in facts:
+        raise InputError(
+            f"{path}: the z-score map needs this file, and thresholds of its own in detection.json; "
+            "make both with: python -m pddm_utils publish, or take the residual map"
+        )
+    return PlaceStatistics.load(path)
+
+
+def _scores(
+    scan: Scan, reconstruction: np.ndarray, facts: dict[str, Any], places: PlaceStatistics | None
+) -> tuple[np.ndarray, float]:
+    """The anomaly map and its threshold: z-scores where `places` are given."""
+    if places is None:
+        return anomaly_map(scan.image, reconstruction, scan.brain_mask), facts["thresholds"][DEFAULT_RULE]
+    return z_score_map(scan, reconstruction, places), facts["z_score_thresholds"][DEFAULT_RULE]
+
+
+@lru_cache(maxsize=4)
+def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
+    folder = _model_folder(name)
+    facts = _facts(folder)
+    return load_pipeline(folder), facts, folder.name
+
+
+def _quality(prepared: Scan, reconstruction: np.ndarray, facts: dict, reference: nib.Nifti1Image) -> Quality:
+    others = {
+        contrast: _facts(_model_folder(name))["reference"]
+        for contrast, name in DEFAULT_MODELS.items()
+        if contrast != facts["contrast"]
+    }
+    quality = assess_quality(prepared, reconstruction, facts["reference"], others)
+    brain = np.asarray(to_scan_space(prepared.brain_mask, prepared.affine, reference).dataobj) > 0
+    return replace(quality, warnings=(*field_of_view_warnings(brain), *quality.warnings))
+
+
+def _scan_images(
+    reference: nib.Nifti1Image, prepared: Scan, reconstruction: np.ndarray, residual: np.ndarray, found: np.ndarray
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image, nib.Nifti1Image]:
+    """Reconstruction, map and mask on the scan's grid; not assessed is NaN in the map and 255 in the mask."""
+    pull = [
+        to_scan_space(volume, prepared.affine, reference)
+        for volume in (reconstruction, residual, found, erode_in_plane(prepared.brain_mask))
+    ]
+    reconstructed, values, mask, assessed = pull
+    inside = np.asarray(assessed.dataobj) > 0
+    marked = np.where(inside, values.get_fdata(), np.nan).astype(np.float32)
+    values = nib.Nifti1Image(marked, values.affine, values.header)
+    labels = np.where(inside, np.asarray(mask.dataobj), 255).astype(np.uint8)
+    return reconstructed, values, nib.Nifti1Image(labels, mask.affine, mask.header)

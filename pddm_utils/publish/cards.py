@@ -1,0 +1,179 @@
+"""Turns the first seed of a benchmark into a shipped model: weights, facts for `detect`, model card, licences."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pddm_utils.benchmark.evaluate import every_nth_slice
+from pddm_utils.benchmark.models import healthy_rows, model_folder
+from pddm_utils.benchmark.tables import read_results
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import replace_folder
+from pddm_utils.core.settings import Settings
+from pddm_utils.core.shipped import HEALTHY_PLACES, model_name, weights_root
+from pddm_utils.data.cohort import cohort_rows
+from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.sources import require_data_root
+from pddm_utils.detection.quality import healthy_reference
+from pddm_utils.detection.z_score import (
+    REFERENCE_SLICE_STEP,
+    REFERENCE_SUBJECTS,
+    HealthyPlaces,
+    PlaceStatistics,
+    z_score_thresholds,
+)
+from pddm_utils.diffusion.network import parameter_count
+from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
+from pddm_utils.methods.pipelines import DiffusionReconstruction
+from pddm_utils.methods.registry import SHIPPED_METHODS
+from pddm_utils.training.loop import finished_key, read_training
+
+_TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
+_DATA = {
+    "simulated": "{train_subjects} **simulated** healthy {contrast} subjects (random warps of the MNI ICBM 152 tissue "
+    "maps; not scans of people), {val_subjects} more for the validation loss and the thresholds",
+    "ixi": "{train_subjects} healthy IXI T1 subjects (the paper's fold 0, one 3 T scanner, resampled to 2 mm), "
+    "{val_subjects} more for the validation loss and the thresholds",
+}
+_LICENCES = {
+    "simulated": """The weights are MIT licensed like the project. The simulated subjects derive from the MNI ICBM 152
+non-linear symmetric 2009a template as distributed with nilearn: Copyright (C) 1993-2009 Louis Collins,
+McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill University. Permission to use, copy, modify,
+and distribute this software and its documentation for any purpose and without fee is hereby granted, provided that
+the above copyright notice appear in all copies. The authors and McGill University make no representations about the
+suitability of this software for any purpose. It is provided "as is" without express or implied warranty. The authors
+are not responsible for any data loss, equipment damage, property loss, or injury to subjects or patients resulting
+from the use or misuse of this software package.""",
+    "ixi": """Trained on the IXI data set (brain-development.org), Creative Commons Attribution-ShareAlike 3.0
+(https://creativecommons.org/licenses/by-sa/3.0/), in the downsampled copies and label maps of the NiChart project;
+these weights are shared under the same licence (CC BY-SA 3.0). All or portions of this licensed product (such portions
+are the "Software") have been obtained under license from the Section of Biomedical Image Analysis, Department of
+Radiology at the University of Pennsylvania and are subject to the terms and conditions in `LICENSE-SBIA.md`.""",
+}
+
+
+def publish(settings: Settings, runs: Path, results: Path, accept_code_change: bool = False) -> list[Path]:
+    """Copy the trained models of the first seed to `weights/`, each with its card.
+
+    Args:
+        settings: the profile that was run with training.
+        runs, results: folders of that run.
+        accept_code_change: as in that run.
+
+    Returns:
+        The written folders.
+
+    Raises:
+        InputError: the benchmark has not finished.
+    """
+    if settings.cohort not in _DATA:
+        raise InputError(
+            f"profile {settings.profile}: its cohort {settings.cohort!r} has no card or known licence; "
+            f"publish a profile trained on {' or '.join(_DATA)}"
+        )
+    scores, run = read_results(results)
+    if run["weights"] == "shipped":
+        raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
+    seed, written = settings.seeds[0], []
+    for method in (name for name in settings.methods if name in SHIPPED_METHODS):
+        rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
+        name = model_name(settings, method)
+        source = model_folder(settings, method, seed, runs, accept_code_change=accept_code_change)
+        if rows.empty or finished_key(source) is None:
+            raise InputError(
+                f"{method}, seed {seed}: not trained in {runs} or not scored in {results}; "
+                f"run: python -m pddm_utils benchmark --profile {settings.profile}"
+            )
+        target = weights_root() / name
+        temporary = target.with_name(f".{name}.new")
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source, temporary)
+        facts = _facts(settings, method, rows)
+        facts |= _healthy_facts(settings, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
+        _set_timestep(temporary / "model_index.json", facts["timestep"])
+        (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
+        if settings.cohort == "ixi":
+            shutil.copy(require_data_root() / "ixi-t1-2mm" / "LICENSE-SBIA.md", temporary)
+        replace_folder(temporary, target)
+        written.append(target)
+    return written
+
+
+def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any]:
+    thresholds = {rule: float(rows[rows.rule == rule].threshold.iloc[0]) for rule in HEALTHY_QUANTILES}
+    return {
+        "cohort": settings.cohort,
+        "contrast": settings.contrast,
+        "method": method,
+        "timestep": int(rows.timestep.iloc[0]),
+        "thresholds": thresholds,
+    }
+
+
+def _healthy_facts(settings: Settings, source: Path, timestep: int, runs: Path, places: Path) -> dict[str, Any]:
+    """What healthy scans look like to the model; their residuals by place go to a file of their own.
+
+    Training scans give the residuals by place, validation scans all else: the thresholds of the z-score map, and the
+    reference with which `detect` warns where a scan is unlike them.
+    """
+    method, cache = DiffusionReconstruction.from_pretrained(source, source.name, settings), ScanCache(runs / "cache")
+    rows, healthy = cohort_rows(settings), HealthyPlaces()
+    for row in healthy_rows(rows, "train")[:REFERENCE_SUBJECTS]:
+        scan = every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP)
+        healthy.add(scan.image - method.reconstruct(scan, timestep), scan.brain_mask)
+    healthy.statistics().save(places)
+    scans = (load_scan(row, cache) for row in healthy_rows(rows, "val"))
+    pairs = [(scan, method.reconstruct(scan, timestep)) for scan in scans]
+    return {
+        "z_score_thresholds": z_score_thresholds(pairs, PlaceStatistics.load(places)),
+        "reference": healthy_reference(pairs),
+    }
+
+
+def _set_timestep(index: Path, timestep: int) -> None:
+    config = json.loads(index.read_text(encoding="utf-8"))
+    config["timestep"] = timestep
+    index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any]) -> str:
+    record, pipeline = read_training(source), load_pipeline(source)
+    parameters = parameter_count(pipeline.unet)
+    rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
+    made = f"make benchmark PROFILE={settings.profile} && python -m pddm_utils publish --profile {settings.profile}"
+    z_score = (
+        f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
+        f"same rule); by residuals of {REFERENCE_SUBJECTS} healthy training subjects: `{HEALTHY_PLACES}`"
+    )
+    box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
+    return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
+
+For research and teaching, not for diagnosis.
+
+| | |
+|---|---|
+| data | {_DATA[settings.cohort].format(**settings.to_dict())} |
+| network | diffusers `UNet2DModel`, size `{settings.network}`, {parameters:,} parameters, fp16 safetensors |
+| diffusion | T = 1000, `{settings.schedule}`, predicts x_0, {settings.noise} noise, {box} |
+| training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, {rates}, seed {record["seed"]} |
+| time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
+| validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
+| noise level | index {facts["timestep"]}, chosen on validation subjects |
+| threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
+| z-score map | {z_score} |
+| made with | `{made}` |
+
+Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those
+above, and scans that are not skull-stripped.
+
+## Licence
+
+{_LICENCES[settings.cohort]}
+"""

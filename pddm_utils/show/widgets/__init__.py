@@ -1,0 +1,1 @@
+"""Interactive figures: with a kernel and, as self-contained HTML, without one."""

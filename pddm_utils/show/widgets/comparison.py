@@ -1,0 +1,303 @@
+"""Interactive comparison of reconstruction pipelines on one scan, with and without a kernel.
+
+`compare` runs the pipelines once and packs what they give into one trait. `front/comparison.js` draws it: sliders
+over slices and noise levels, a wipe between scan and reconstruction, thresholds with the Dice of the shown slice.
+Where a kernel is at hand, the reader can have the models run on any other slice and noise level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import traitlets
+
+from pddm_utils.core.errors import InputError
+from pddm_utils.data.scan import Scan
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
+from pddm_utils.evaluation.metrics import dice
+from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
+from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
+from pddm_utils.show.style import LESION_COLOUR, radiological
+from pddm_utils.show.widgets.base import (
+    LEVELS,
+    InteractiveFigure,
+    check_slices,
+    common_limit,
+    pack,
+    pack_image,
+    pack_palette,
+    script,
+    slices_to_show,
+    to_levels,
+    unpack,
+)
+
+SOURCES = ("map", "residual")
+_MARGIN = MEDIAN_SIZE // 2  # neighbours that the median filter needs on either side of a shown slice
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a comparison was made from, so that a live one can run the models again."""
+
+    scan: Scan
+    pipelines: Mapping[str, PatchedReconstructionPipeline]
+    seed: int
+
+
+class Comparison(InteractiveFigure):
+    """The comparison as a widget; a page without a kernel shows the same through its `text/html`.
+
+    Attributes:
+        frames: everything that is drawn. Levels 0-255 stand for 0-1 in images and for 0-`limit` in anomaly maps.
+        live: whether a kernel can run the models for any slice and noise level (see `run`).
+    """
+
+    _esm = script("comparison")
+    live = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(self, source: _Source | None = None, **traits: Any) -> None:
+        super().__init__(live=source is not None, **traits)
+        self._source = source
+        self.on_msg(self._answer)
+
+    def run(self, slice_index: int, timestep: int) -> dict[str, Any]:
+        """Run the models on one slice of the scan, at one noise level.
+
+        Args:
+            slice_index: any slice of the scan.
+            timestep: noise level, an index of the schedule.
+
+        Returns:
+            JSON-ready: `slice`, `height_mm`, `timestep`, `alpha_bar`, and packed planes in display orientation:
+            `image`, `lesion`, and for each method of `methods` its `reconstruction` and `map`.
+
+        Raises:
+            InputError: the comparison holds no models, or no such slice or noise level.
+        """
+        if self._source is None:
+            raise InputError("this comparison holds no models; make it with `compare` in this session")
+        scan, pipelines = self._source.scan, self._source.pipelines
+        alpha_bars = _check(scan, pipelines, [timestep], [slice_index], None)
+        limit, methods = self.frames["limit"], []
+        for method in self.frames["methods"]:
+            pipeline = pipelines[method["name"]]
+            rebuilt, maps = _reconstruct(scan, pipeline, [timestep], [slice_index], self._source.seed)
+            methods.append({"reconstruction": pack_image(rebuilt), "map": pack_image(maps, limit)})
+        return {
+            "slice": slice_index,
+            "height_mm": slice_height_mm(scan, slice_index),
+            "timestep": timestep,
+            "alpha_bar": alpha_bars[0],
+            "image": pack_image(scan.image[slice_index]),
+            "lesion": pack(radiological(scan.lesion_mask[slice_index])),
+            "methods": methods,
+        }
+
+    def _answer(self, _: Any, message: dict[str, Any], __: Any) -> None:
+        """Answer the front end's `run` message, always: it waits with its button disabled."""
+        if message.get("kind") != "run":
+            return
+        try:
+            view = self.run(int(message["slice"]), int(message["timestep"]))
+        except Exception as error:
+            self.send({"kind": "failed", "message": str(error)})
+            if not isinstance(error, InputError):
+                raise
+        else:
+            self.send({"kind": "ran", "view": view})
+
+    def _method(self, name: str) -> dict[str, Any]:
+        for method in self.frames["methods"]:
+            if method["name"] == name:
+                return method
+        raise InputError(
+            f"method {name!r} is not compared here; choose one of "
+            + ", ".join(method["name"] for method in self.frames["methods"])
+        )
+
+    def plane(self, what: str, slice_index: int) -> np.ndarray:
+        """`image` (levels) or `lesion` (0 or 1) of a slice, uint8 `(H, W)` as displayed."""
+        shape = (len(self.frames["slices"]), *self.frames["size"])
+        return unpack(self.frames[what], shape)[self._place("slices", slice_index)]
+
+    def reconstruction(self, method: str, slice_index: int, timestep: int) -> np.ndarray:
+        """Levels of a reconstructed slice, uint8 `(H, W)` as displayed."""
+        return self._shown(method, "reconstructions", slice_index, timestep)
+
+    def levels(self, method: str, slice_index: int, timestep: int, source: str = "map") -> np.ndarray:
+        """What is thresholded and coloured: levels of 0-`limit`, uint8 `(H, W)` as displayed.
+
+        Args:
+            method: name of a method.
+            slice_index: one of the shown slices.
+            timestep: one of the noise levels.
+            source: `map`, the anomaly map, or `residual`, |x - x^| before erosion and median filter.
+
+        Raises:
+            InputError: something that is not part of this comparison.
+        """
+        if source not in SOURCES:
+            raise InputError(f"source {source!r}; choose one of {', '.join(SOURCES)}")
+        if source == "map":
+            return self._shown(method, "maps", slice_index, timestep)
+        image = self.plane("image", slice_index).astype(int)
+        difference = np.abs(image - self.reconstruction(method, slice_index, timestep))
+        return to_levels(difference / LEVELS, self.frames["limit"])
+
+    def _shown(self, method: str, what: str, slice_index: int, timestep: int) -> np.ndarray:
+        shape = (len(self.frames["timesteps"]), len(self.frames["slices"]), *self.frames["size"])
+        volume = unpack(self._method(method)[what], shape)
+        return volume[self._place("timesteps", timestep), self._place("slices", slice_index)]
+
+    def dice(
+        self,
+        method: str,
+        slice_index: int,
+        timestep: int,
+        threshold: float | None = None,
+        source: str = "map",
+    ) -> float:
+        """Dice of one slice, as the widget shows it: voxels above the threshold against the lesion mask.
+
+        Args:
+            method, slice_index, timestep, source: as in `levels`.
+            threshold: in scaled intensity, taken to the nearest of 256 levels; the method's when left out.
+
+        Returns:
+            A value in [0, 1]; NaN in a slice without a lesion.
+
+        Raises:
+            InputError: something that is not part of this comparison.
+        """
+        level = self._method(method)["threshold"]
+        if threshold is not None:
+            level = to_levels(np.float64(threshold), self.frames["limit"])
+        found = self.levels(method, slice_index, timestep, source) > level
+        return dice(found[None], self.plane("lesion", slice_index)[None] > 0)
+
+
+def compare(
+    scan: Scan,
+    pipelines: Mapping[str, PatchedReconstructionPipeline],
+    timesteps: Sequence[int],
+    slice_indices: Sequence[int] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    start_timestep: int | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Reconstruct slices of one scan with several pipelines and noise levels, and pack the comparison.
+
+    Shown slices and the neighbours that the 3-D median filter needs are reconstructed, nothing else; in the
+    shown slices the filter sees the same neighbours as in the whole volume.
+
+    Args:
+        scan: a prepared scan.
+        pipelines: by method name, such as `ddpm` and `pddpm`.
+        timesteps: noise levels, indices of the schedule.
+        slice_indices: which slices to show; `slices_to_show(scan)` when left out.
+        thresholds: where each method's slider starts, in scaled intensity; mid-scale when left out.
+        start_timestep: noise level shown first; the middle one when left out.
+        seed: of the noise; the same for all pipelines and noise levels.
+
+    Raises:
+        InputError: nothing to compare, a slice, noise level or threshold that does not exist, or schedules
+            that differ.
+
+    Example:
+        >>> compare(scan, {"ddpm": whole, "pddpm": patched}, timesteps=[499, 818])  # doctest: +SKIP
+    """
+    shown = sorted({int(k) for k in (slices_to_show(scan) if slice_indices is None else slice_indices)})
+    timesteps = sorted({int(t) for t in timesteps})
+    alpha_bars = _check(scan, pipelines, timesteps, shown, thresholds)
+    start = timesteps[len(timesteps) // 2] if start_timestep is None else start_timestep
+    if start not in timesteps:
+        raise InputError(f"compare: start_timestep {start} is not among the timesteps {timesteps}")
+    volumes = {name: _reconstruct(scan, pipe, timesteps, shown, seed) for name, pipe in pipelines.items()}
+    # One scale for all, so that colours and thresholds can be compared.
+    limit = common_limit(max(float(maps.max()) for _, maps in volumes.values()))
+    return Comparison(
+        _Source(scan, dict(pipelines), seed),
+        frames={
+            **_describe(scan, shown, limit),
+            "timesteps": timesteps,
+            "alpha_bars": alpha_bars,
+            "num_timesteps": len(next(iter(pipelines.values())).scheduler.alphas_cumprod),
+            "start": [int(scan.lesion_mask[shown].sum(axis=(1, 2)).argmax()), timesteps.index(start)],
+            "methods": [_method_frames(name, *volumes[name], limit, thresholds) for name in volumes],
+        },
+    )
+
+
+def _describe(scan: Scan, shown: Sequence[int], limit: float) -> dict[str, Any]:
+    """What is drawn of the scan itself."""
+    _, height, width = scan.image.shape
+    return {
+        "title": f"{scan.dataset}, {scan.subject}",
+        "size": [height, width],
+        "depth": len(scan.image),
+        "slices": shown,
+        "heights_mm": [slice_height_mm(scan, index) for index in shown],
+        "limit": limit,
+        "palette": pack_palette(),
+        "lesion_colour": LESION_COLOUR,
+        "found_colour": FOUND_COLOUR,
+        "image": pack_image(scan.image[shown]),
+        "lesion": pack(radiological(scan.lesion_mask[shown])),
+    }
+
+
+def _check(
+    scan: Scan,
+    pipelines: Mapping[str, PatchedReconstructionPipeline],
+    timesteps: Sequence[int],
+    shown: Sequence[int],
+    thresholds: Mapping[str, float] | None,
+) -> list[float]:
+    """The share of the signal's variance left at each noise level, the same for all pipelines."""
+    if not pipelines or not timesteps or not shown:
+        raise InputError("compare: pass at least one pipeline, one timestep and one slice")
+    check_slices(scan, shown)
+    if thresholds is not None and set(thresholds) != set(pipelines):
+        raise InputError(f"compare: thresholds of {list(thresholds)}; pass those of {list(pipelines)}")
+    curves = [pipeline.scheduler.alphas_cumprod for pipeline in pipelines.values()]
+    if timesteps[0] < 0 or timesteps[-1] >= len(curves[0]):
+        raise InputError(f"compare: timesteps {timesteps}; use 0 to {len(curves[0]) - 1}")
+    if any(not torch.equal(curve, curves[0]) for curve in curves):
+        raise InputError("compare: the schedules of the pipelines differ, so would the noise at one timestep")
+    return [round(float(curves[0][t]), 4) for t in timesteps]
+
+
+def _reconstruct(
+    scan: Scan,
+    pipeline: PatchedReconstructionPipeline,
+    timesteps: Sequence[int],
+    shown: Sequence[int],
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reconstructions and anomaly maps of the shown slices, both (timesteps, slices, H, W)."""
+    wanted = sorted(
+        {near for index in shown for near in range(index - _MARGIN, index + _MARGIN + 1) if 0 <= near < len(scan.image)}
+    )
+    image, brain, places = scan.image[wanted], scan.brain_mask[wanted], np.searchsorted(wanted, shown)
+    rebuilt = [pipeline.reconstruct_volume(image, brain, t, seed) for t in timesteps]
+    maps = [anomaly_map(image, volume, brain) for volume in rebuilt]
+    return np.stack(rebuilt)[:, places], np.stack(maps)[:, places]
+
+
+def _method_frames(
+    name: str, rebuilt: np.ndarray, maps: np.ndarray, limit: float, thresholds: Mapping[str, float] | None
+) -> dict[str, Any]:
+    threshold = limit / 2 if thresholds is None else thresholds[name]
+    return {
+        "name": name,
+        "label": method_label(name),
+        "colour": method_colour(name),
+        "threshold": int(to_levels(np.float64(threshold), limit)),
+        "reconstructions": pack_image(rebuilt),
+        "maps": pack_image(maps, limit),
+    }
