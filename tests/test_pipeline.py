@@ -92,6 +92,7 @@ def test_saved_and_loaded_pipeline_gives_the_same_slices(network, slices, tmp_pa
     pipeline.save_pretrained(tmp_path / "model")
     loaded = load_pipeline(tmp_path / "model", SIZE).to("cpu")
     assert loaded.config.noise == noise and loaded.config.box_size == 16
+    assert {parameter.data_ptr() % 64 for parameter in loaded.unet.parameters()} == {0}, "as in fresh memory"
     assert torch.equal(loaded(slices, seed=0).reconstruction, pipeline(slices, seed=0).reconstruction)
     assert not [p for p in (tmp_path / "model").rglob("*") if p.suffix in (".bin", ".pt", ".pkl")]
 

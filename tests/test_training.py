@@ -123,6 +123,8 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path, changes: dict) ->
     assert not (tmp_path / "stopped").exists() and stopped.checkpoint.is_file()
     resumed = trainer(tmp_path / "stopped", **changes)
     assert_same(whole, resumed.run())
+    moments = [value for state in resumed.optimizer.state.values() for value in state.values()]
+    assert {value.data_ptr() % 64 for value in moments} == {0}, "those of the checkpoint too lie as in fresh memory"
     losses = [entry["loss"] for entry in read_training(whole)["history"]]
     assert [entry["loss"] for entry in read_training(tmp_path / "stopped")["history"]] == losses
     assert not resumed.checkpoint.exists()

@@ -191,6 +191,9 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
             f"{pipeline.unet.config.sample_size} px, not 1 of {image_size}; use a model of this project"
         )
     pipeline.set_progress_bar_config(disable=True)
+    # Out of the file's own bytes: at another alignment other vector kernels run, and results differ by 1e-6.
+    for parameter in pipeline.unet.parameters():
+        parameter.data = parameter.data.clone()
     if torch.cuda.is_available():
         return pipeline.to("cuda")
     keep_freed_memory()

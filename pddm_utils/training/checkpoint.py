@@ -62,7 +62,8 @@ def load_checkpoint(
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            # Adam keeps these very tensors: in memory of their own they lie aligned, as those it makes itself.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
         with torch.no_grad():
             for name, parameter in network.named_parameters():
                 parameter.copy_(tensors[f"network.{name}"])
