@@ -6,13 +6,26 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Detection", "InputError", "PatchedReconstructionPipeline", "detect"]
+__all__ = [
+    "Detection",
+    "InputError",
+    "PatchedReconstructionPipeline",
+    "detect",
+    "example_scan",
+    "example_slices",
+    "healthy_twin",
+    "load_model",
+]
 
 _HOMES = {
     "Detection": "pddm_utils.detection.detect",
     "InputError": "pddm_utils.core.errors",
     "PatchedReconstructionPipeline": "pddm_utils.diffusion.pipeline",
     "detect": "pddm_utils.detection.detect",
+    "example_scan": "pddm_utils.data.examples",
+    "example_slices": "pddm_utils.data.examples",
+    "healthy_twin": "pddm_utils.data.examples",
+    "load_model": "pddm_utils.detection.model",
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import numpy as np
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_files
-from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
 from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
+from pddm_utils.detection.model import DetectionModel, healthy_reference, load_model
 from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.detection.report import report_page
 from pddm_utils.detection.z_score import PlaceStatistics, z_score_map
-from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.show.figures import INTENSITY_UNIT, show_reconstruction
@@ -158,26 +156,25 @@ def detect(
         raise InputError(
             f"{scan}: no model for contrast {contrast!r}; there are models for {' and '.join(sorted(DEFAULT_MODELS))}"
         )
-    model = model or DEFAULT_MODELS[contrast]
-    pipeline, facts, name = _model(model)
-    if facts["contrast"] != contrast:
-        raise InputError(f"model {name} is for {facts['contrast']}, the scan is {contrast}; choose another model")
-    places = _places(_model_folder(model), facts) if map_kind == "z-score" else None
+    chosen = load_model(model or DEFAULT_MODELS[contrast])
+    if chosen.contrast != contrast:
+        raise InputError(f"model {chosen.name} is for {chosen.contrast}, the scan is {contrast}; choose another model")
+    places = chosen.places() if map_kind == "z-score" else None
     row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast)
     prepared = prepare_scan(row)
-    reconstruction = pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, facts["timestep"])
-    values, threshold = _scores(prepared, reconstruction, facts, places)
+    reconstruction = chosen.pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, chosen.timestep)
+    values, threshold = _scores(prepared, reconstruction, chosen, places)
     found = drop_small_components(values > threshold)
     reference = load_volume(row.image).image
-    quality = _quality(prepared, reconstruction, facts, reference)
+    quality = _quality(prepared, reconstruction, chosen, reference)
     detection = Detection(
         *_scan_images(reference, prepared, reconstruction, values, found),
         prepared,
         reconstruction,
         values,
         found,
-        name,
-        facts["timestep"],
+        chosen.name,
+        chosen.timestep,
         threshold,
         quality,
         map_kind,
@@ -205,55 +202,20 @@ def _row(scan: Path, mask: str, contrast: str) -> ManifestRow:
     return ManifestRow(scan.name, str(scan.resolve()), mask, "", "test", "detect", contrast)
 
 
-def _model_folder(name: str) -> Path:
-    return Path(name) if Path(name).is_dir() else weights_folder(name)
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    """Noise level, thresholds and healthy reference that lie beside a model's weights."""
-    path = folder / "detection.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder}: no detection.json with its noise level and thresholds; "
-            "make it with: python -m pddm_utils publish"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _places(folder: Path, facts: dict[str, Any]) -> PlaceStatistics:
-    """What the z-score map needs of a model."""
-    path = folder / HEALTHY_PLACES
-    if not path.is_file() or "z_score_thresholds" not in facts:
-        raise InputError(
-            f"{path}: the z-score map needs this file, and thresholds of its own in detection.json; "
-            "make both with: python -m pddm_utils publish, or take the residual map"
-        )
-    return PlaceStatistics.load(path)
-
-
 def _scores(
-    scan: Scan, reconstruction: np.ndarray, facts: dict[str, Any], places: PlaceStatistics | None
+    scan: Scan, reconstruction: np.ndarray, model: DetectionModel, places: PlaceStatistics | None
 ) -> tuple[np.ndarray, float]:
     """The anomaly map and its threshold: z-scores where `places` are given."""
     if places is None:
-        return anomaly_map(scan.image, reconstruction, scan.brain_mask), facts["thresholds"][DEFAULT_RULE]
-    return z_score_map(scan, reconstruction, places), facts["z_score_thresholds"][DEFAULT_RULE]
+        return anomaly_map(scan.image, reconstruction, scan.brain_mask), model.threshold
+    return z_score_map(scan, reconstruction, places), model.z_score_threshold
 
 
-@lru_cache(maxsize=4)
-def _model(name: str) -> tuple[PatchedReconstructionPipeline, dict, str]:
-    folder = _model_folder(name)
-    facts = _facts(folder)
-    return load_pipeline(folder), facts, folder.name
-
-
-def _quality(prepared: Scan, reconstruction: np.ndarray, facts: dict, reference: nib.Nifti1Image) -> Quality:
+def _quality(prepared: Scan, reconstruction: np.ndarray, model: DetectionModel, reference: nib.Nifti1Image) -> Quality:
     others = {
-        contrast: _facts(_model_folder(name))["reference"]
-        for contrast, name in DEFAULT_MODELS.items()
-        if contrast != facts["contrast"]
+        contrast: healthy_reference(name) for contrast, name in DEFAULT_MODELS.items() if contrast != model.contrast
     }
-    quality = assess_quality(prepared, reconstruction, facts["reference"], others)
+    quality = assess_quality(prepared, reconstruction, model.facts["reference"], others)
     brain = np.asarray(to_scan_space(prepared.brain_mask, prepared.affine, reference).dataobj) > 0
     return replace(quality, warnings=(*field_of_view_warnings(brain), *quality.warnings))
 
