@@ -15,6 +15,7 @@ from pddm_utils.data.scan import CONTRASTS, scale_to_unit_range
 from pddm_utils.data.simulation.anatomy import Anatomy, simulate_anatomy
 from pddm_utils.data.simulation.lesions import KINDS, LEVELS, MS, TUMOUR, estimate_tissues, insert_lesion
 from pddm_utils.data.simulation.tissues import Tissues
+from pddm_utils.evaluation.metrics import dice
 
 VOXEL_MM3 = 8.0
 
@@ -157,7 +158,7 @@ def test_estimated_tissues_agree_with_the_simulated_ones(contrast):
     np.testing.assert_allclose((estimate.csf + estimate.grey + estimate.white)[brain], 1, atol=1e-5)
     assert not estimate.white[~brain].any()
     true_white, white = anatomy.tissues.white > 0.5, estimate.white > 0.5
-    overlap = 2 * (true_white & white).sum() / (true_white.sum() + white.sum())
+    overlap = dice(white, true_white)
     assert overlap > {"T1": 0.8, "T2": 0.7, "FLAIR": 0.4}[contrast]  # grey and white differ least on FLAIR
     again = estimate_tissues(anatomy.image, brain, contrast)
     np.testing.assert_array_equal(again.white, estimate.white)
@@ -169,7 +170,7 @@ def test_estimated_tissues_survive_a_strong_bias_field():
     estimate = estimate_tissues(anatomy.image * ramp, anatomy.brain_mask, "T1")
     upper = slice(2 * len(anatomy.image) // 3, None)
     true_white, white = anatomy.tissues.white[upper] > 0.5, estimate.white[upper] > 0.5
-    assert 2 * (true_white & white).sum() / (true_white.sum() + white.sum()) > 0.75
+    assert dice(true_white, white) > 0.75
 
 
 def test_a_lesion_goes_into_a_scan_with_estimated_tissues():

@@ -23,6 +23,7 @@ from pddm_utils.data.preprocess.checks import outliers, robust_z
 from pddm_utils.data.preprocess.images import affine_of, framed, spaced, to_nifti, to_sitk
 from pddm_utils.data.preprocess.plan import STEPS, Plan, plan_of
 from pddm_utils.data.preprocess.runner import preprocess_manifest, read_log
+from pddm_utils.evaluation.metrics import dice
 
 SPACING = 4.0  # mm: everything small
 SMALL = Plan(spacing_mm=SPACING, n4_iterations=(20, 20), frame_voxels=(48, 48, 40), frame_mm=4.0)
@@ -263,5 +264,5 @@ def test_the_brain_of_a_t2_scan_is_found_on_its_sessions_t1(tmp_path: Path) -> N
     [outcome] = preprocess_manifest(table, tmp_path / "out", Plan(("strip",)))
     assert outcome.error == ""
     found = nib.load(outcome.folder / "brain_mask.nii.gz").get_fdata() > 0
-    assert 2 * (found & inside).sum() / (found.sum() + inside.sum()) > 0.9
+    assert dice(found, inside) > 0.9
     assert "on the T1 scan" in json.dumps(read_log(outcome.folder)["steps"][0])

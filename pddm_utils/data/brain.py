@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 from pddm_utils.core.errors import InputError
@@ -118,16 +119,13 @@ def _without_cord(brain: np.ndarray, sampling: np.ndarray) -> np.ndarray:
     return _largest_component(brain & near)
 
 
-def _otsu_threshold(values: np.ndarray, bins: int = 256) -> float:
+def _otsu_threshold(values: np.ndarray) -> float:
     """Otsu's threshold: the level that maximises the variance between the two classes it makes."""
-    counts, edges = np.histogram(values, bins=bins)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)
-    above = below[-1] - below
-    sums = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(centres[np.nanargmax(between[:-1])])
+    otsu = sitk.OtsuThresholdImageFilter()
+    otsu.SetNumberOfHistogramBins(256)
+    otsu.SetReturnBinMidpoint(True)
+    otsu.Execute(sitk.GetImageFromArray(values.astype(np.float32)))
+    return otsu.GetThreshold()
 
 
 def _main_components(mask: np.ndarray) -> np.ndarray:

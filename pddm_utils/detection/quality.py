@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import wasserstein_distance
+from scipy.stats import median_abs_deviation, wasserstein_distance
 
 from pddm_utils.data.scan import VOXEL_SIZE_MM, VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.postprocess import erode_in_plane
@@ -16,7 +16,6 @@ HISTOGRAM_BINS = 32
 # Far beyond what chance gives normal values: the spreads come from no more than a handful of scans.
 WARN_DEVIATION = 5.0
 _SPREAD_FLOOR = 0.03  # a reference of a few scans may vary by chance less than this share of the median
-_NORMAL = 1.4826  # median absolute deviation to standard deviation, for normal values
 _CUT_SHARE = 0.2  # of the brain's largest slice: more than this on the file's last slice is a cut brain
 _MEANINGS = {
     "brain_ml": "brain volume (ml)",
@@ -89,7 +88,7 @@ def healthy_reference(scans: Iterable[tuple[Scan, np.ndarray]]) -> dict[str, Any
     for name in _MEANINGS:
         values = np.array([one[name] for one in measured])
         median = float(np.median(values))
-        spread = _NORMAL * float(np.median(np.abs(values - median)))
+        spread = float(median_abs_deviation(values, scale="normal"))
         quantities[name] = {"median": round(median, 5), "spread": round(max(spread, _SPREAD_FLOOR * median), 6)}
     return {"scans": len(pairs), "histogram": [round(float(share), 5) for share in histogram], "quantities": quantities}
 

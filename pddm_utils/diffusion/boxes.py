@@ -14,9 +14,9 @@ from functools import cached_property
 import torch
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.diffusion.noise import Generators
 
 Size = int | tuple[int, int]
-Generators = torch.Generator | list[torch.Generator] | None
 
 _STITCH_CHUNK = 256  # predictions summed at once: bounds the memory of the double-precision sums
 

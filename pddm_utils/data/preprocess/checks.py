@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import stats
 
 from pddm_utils.data.preprocess.images import array_of, empty_grid, resampled
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.registration import load_template
 from pddm_utils.data.preprocess.subject import Subject, brain_ml
+from pddm_utils.evaluation.metrics import dice
 
 LEAST_DICE = 0.90  # of the brain mask with the template's: a call to look; two IXI and two MSLUB scans had 0.96-0.97
 LARGEST_Z = 3.5
@@ -28,13 +30,12 @@ def measure(subject: Subject, plan: Plan) -> dict[str, float | None]:
     inside = array_of(subject.brain) > 0
     values = array_of(subject.image)[inside].astype(float)
     spread = values.std()
-    skewness = float((((values - values.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
-    dice = None
+    skewness = float(stats.skew(values)) if spread > 0 else 0.0
+    overlap = None
     if "register" in plan.steps:
-        template = _template_mask(subject.brain, plan)
-        dice = round(float(2 * (inside & template).sum() / (inside.sum() + template.sum())), 4)
+        overlap = round(dice(inside, _template_mask(subject.brain, plan)), 4)
     return {
-        "dice": dice,
+        "dice": overlap,
         "brain_ml": round(brain_ml(subject.brain), 1),
         "mean": round(float(values.mean()), 4),
         "std": round(float(spread), 4),
@@ -65,7 +66,7 @@ def outliers(numbers: Mapping[str, Mapping[str, float | None]]) -> dict[str, lis
 def robust_z(values: Sequence[float]) -> np.ndarray:
     """Distance from the median in units of 1.4826 median absolute deviations; 0 for all where most values are equal."""
     distance = np.asarray(values, float) - np.median(values)
-    deviation = 1.4826 * np.median(np.abs(distance))
+    deviation = stats.median_abs_deviation(distance, scale="normal")
     return distance / deviation if deviation > 0 else np.zeros_like(distance)
 
 
