@@ -234,13 +234,14 @@ def test_manifest_on_disk(tmp_path, write_nifti, stripped_head) -> None:
         read_manifest(table)
 
 
-def test_one_bad_scan_does_not_cost_the_others(tmp_path, write_nifti, stripped_head, row_of) -> None:
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_bad_scan_does_not_cost_the_others(jobs: int, tmp_path, write_nifti, stripped_head, row_of) -> None:
     good = row_of(write_nifti("good.nii.gz", stripped_head), subject="good")
     bad = row_of(write_nifti("bad.nii.gz", np.zeros((30, 30, 30), np.float32)), subject="bad")
     worse = row_of(tmp_path / "none.nii.gz", subject="worse")
     cache = ScanCache(tmp_path / "cache")
     with pytest.raises(InputError) as caught:
-        prepare_all([bad, worse, good], cache, progress=False)
+        prepare_all([bad, worse, good], cache, progress=False, jobs=jobs)
     assert "2 of 3 scans" in str(caught.value)
     assert "bad.nii.gz" in str(caught.value)
     assert "none.nii.gz" in str(caught.value)

@@ -87,6 +87,15 @@ def test_run_from_scratch_gives_an_identical_table(benchmark: Benchmark, tmp_pat
         assert (again.results / name).read_bytes() == (benchmark.results / name).read_bytes()
 
 
+def test_shipped_models_need_no_training_scans(tmp_path: Path) -> None:
+    def splits(shipped: bool) -> list[str]:
+        rows = Benchmark(load_settings("smoke"), shipped, tmp_path, tmp_path).rows_to_prepare
+        return [row.split for row in rows]
+
+    assert "train" not in splits(shipped=True) and set(splits(shipped=False)) == {"train", "val", "test"}
+    assert splits(shipped=True) == [split for split in splits(shipped=False) if split != "train"]
+
+
 def test_noise_level_is_the_best_on_validation() -> None:
     selection = pd.DataFrame(
         {

@@ -112,6 +112,11 @@ class Benchmark:
             )
         return [row for row in rows if row.split != "test" or row.dataset in (self.datasets or known)]
 
+    @property
+    def rows_to_prepare(self) -> list[ManifestRow]:
+        """The scans that the run looks at: with shipped models none to train on."""
+        return [row for row in self.rows if row.split != "train" or not self.shipped]
+
     def rows_of(self, seed: int) -> list[ManifestRow]:
         """The cohort of one seed's models: with folds, healthy scans are trained or validated on by turns."""
         return fold_rows(self.rows, seed, self.folds) if self.folds else self.rows
@@ -147,7 +152,7 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     settings = benchmark.settings
     for name in missing_test_sets(settings):
         print(f"{name}: left out, it needs real scans (set PDDM_DATA)", file=sys.stderr)
-    prepare_all(benchmark.rows, ScanCache(benchmark.cache))
+    prepare_all(benchmark.rows_to_prepare, ScanCache(benchmark.cache), jobs=benchmark.jobs)
     if not benchmark.shipped:
         _in_parallel(benchmark, "training", [(train_unit, (benchmark, *model)) for model in benchmark.models])
     selection = _concatenate(

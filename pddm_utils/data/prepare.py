@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
@@ -225,28 +226,35 @@ class ScanCache:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = True) -> None:
+def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = True, jobs: int = 1) -> None:
     """Prepare every scan into the cache; an unusable scan does not stop the others.
 
     Args:
         rows: manifest rows.
         cache: where prepared scans are kept; what it already holds costs nothing.
         progress: show a progress bar with the time left.
+        jobs: processes side by side.
 
     Raises:
         InputError: after all scans were tried: one line for each that cannot be used.
     """
-    problems = []
-    for row in tqdm(rows, desc="preparing scans", unit="scan", disable=not progress):
-        try:
-            cache.slice_count(row)
-        except InputError as error:
-            problems.append(f"{row.scan_id}: {error}")
+    tried = Parallel(n_jobs=jobs, return_as="generator")(delayed(_problem)(row, cache) for row in rows)
+    found = tqdm(tried, total=len(rows), desc="preparing scans", unit="scan", disable=not progress)
+    problems = [problem for problem in found if problem]
     if problems:
         raise InputError(
             f"{len(problems)} of {len(rows)} scans cannot be used (the others are prepared):\n  "
             + "\n  ".join(problems)
         )
+
+
+def _problem(row: ManifestRow, cache: ScanCache) -> str:
+    """Prepare one scan into the cache; what is wrong with it, or nothing."""
+    try:
+        cache.slice_count(row)
+    except InputError as error:
+        return f"{row.scan_id}: {error}"
+    return ""
 
 
 def data_digest(rows: Sequence[ManifestRow]) -> str:
