@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,51 +84,6 @@ def test_notebook_has_the_parts_of_a_chapter(path: Path) -> None:
     assert len(tagged(notebook, "parameters")) == 1
     assert len(tagged(notebook, "hide-cell")) >= 3, "three exercises with hidden solutions"
     check_parameters(path, {"profile": "smoke"})
-
-
-def setup_cell(path: Path) -> str:
-    """The cell that installs the package where it is missing: the first code cell."""
-    return next(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
-
-
-def test_set_up_cell_is_the_same_everywhere() -> None:
-    assert len({setup_cell(path) for path in notebook_paths()}) == 1
-
-
-def test_set_up_cell_asks_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pddm_utils", None)  # importing it fails, as where it is not installed
-    monkeypatch.delenv("PDDM_REPOSITORY", raising=False)
-    with pytest.raises(RuntimeError, match="PDDM_REPOSITORY"):
-        exec(setup_cell(notebook_paths()[0]), {})
-
-
-def test_set_up_cell_installs_package_models_and_results(tmp_path: Path) -> None:
-    target = tmp_path / "site"
-    # Of the project alone, into a folder of its own, with the build tools that are here: no network.
-    pip = {"PIP_TARGET": str(target), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
-    code = "import sys\nsys.modules['pddm_utils'] = None\n" + setup_cell(notebook_paths()[0])
-    environment = os.environ | pip | {"PDDM_REPOSITORY": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
-    assert done.returncode == 0, done.stderr
-    found = "import pddm_utils.core.shipped as w; print(w.weights_folder('simulated-t2-pddpm'), w.results_root())"
-    printed = subprocess.run(
-        [sys.executable, "-c", found],
-        env=os.environ | {"PYTHONPATH": str(target)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=TIMEOUT_S,
-    )
-    assert all(Path(path).is_dir() and Path(path).is_relative_to(target) for path in printed.stdout.split())
 
 
 @each_notebook

@@ -7,6 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 MATHJAX_FILES = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
@@ -34,6 +35,12 @@ def disconnect_thebe(app: Sphinx, config: Any) -> None:
         ]
 
 
+def name_remote_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Pictures of other sites, such as a notebook's badges, become their text."""
+    for image in [node for node in doctree.findall(nodes.image) if "://" in node["uri"]]:
+        image.replace_self(nodes.Text(image.get("alt", image["uri"])))
+
+
 def drop_unused(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Leave out thebe's style and the state of live widgets: pages show each widget's self-contained HTML."""
     context["css_files"] = [
@@ -47,8 +54,9 @@ def drop_unused(app: Sphinx, page: str, template: str, context: dict, doctree: A
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the three hooks."""
+    """Register the hooks."""
     app.connect("config-inited", disconnect_thebe, priority=0)
+    app.connect("doctree-read", name_remote_pictures)
     app.connect("html-page-context", drop_unused, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,10 +14,15 @@ LONGEST = 200  # characters of a description
 
 
 def describe(doctree: nodes.document) -> str:
-    """The first paragraph of a page as plain text, cut after a word."""
-    text = next((node.astext() for node in doctree.findall(nodes.paragraph)), "")
+    """The first paragraph of a page that is more than links, as plain text, cut after a word."""
+    text = next((node.astext() for node in doctree.findall(nodes.paragraph) if not is_links(node)), "")
     words = " ".join(text.replace("$", "").split())
     return words if len(words) <= LONGEST else words[:LONGEST].rsplit(" ", 1)[0] + " …"
+
+
+def is_links(paragraph: nodes.paragraph) -> bool:
+    """Whether there are only links in it, as in a chapter's badges."""
+    return all(isinstance(node, nodes.reference) or not node.astext().strip() for node in paragraph.children)
 
 
 def add_tags(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
