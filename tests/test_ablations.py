@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.studies.ablation_figures import draw_curves, draw_variants
+from pddm_utils.benchmark.figures import draw_curves, draw_variants
 from pddm_utils.benchmark.studies.ablation_tables import (
     against_reference,
     mean_table,

@@ -102,7 +102,9 @@ def test_a_model_without_healthy_places_says_how_to_make_them(scan_file, tmp_pat
     words = ["detect", str(scan_file), "--out", str(tmp_path / "out"), "--model", str(model), "--map", "z-score"]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert str(model / HEALTHY_PLACES) in said and "python -m pddm_utils publish" in said and said.count("\n") == 1
+    assert (
+        str(model / HEALTHY_PLACES) in said and "python -m pddm_utils.publish models" in said and said.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()
 
 

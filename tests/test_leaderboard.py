@@ -12,6 +12,13 @@ from matplotlib.colors import to_hex
 from sklearn.metrics import precision_recall_curve
 
 from pddm_utils.benchmark.curves import curves_table, read_curves, reconstruction_times
+from pddm_utils.benchmark.figures import (
+    cost_quality,
+    method_costs,
+    precision_recall_bands,
+    ranked_panel,
+    ranked_subjects,
+)
 from pddm_utils.benchmark.leaderboard import (
     best_baseline,
     finished_runs,
@@ -21,8 +28,6 @@ from pddm_utils.benchmark.leaderboard import (
     questions_markdown,
     read_selection,
 )
-from pddm_utils.benchmark.leaderboard_figures import cost_quality, method_costs, precision_recall_bands
-from pddm_utils.benchmark.ranked_figures import ranked_panel, ranked_subjects
 from pddm_utils.benchmark.tables import comparison_table, headline_markdown, summary_table
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan

@@ -69,7 +69,9 @@ def test_files_that_cannot_be_used_are_refused(places: HealthyPlaces, tmp_path: 
     for content in (None, b"", b"no safetensors"):
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(InputError, match=f"{HEALTHY_PLACES}: not readable .*; .*python -m pddm_utils publish"):
+        with pytest.raises(
+            InputError, match=f"{HEALTHY_PLACES}: not readable .*; .*python -m pddm_utils.publish models"
+        ):
             PlaceStatistics.load(path)
     for stored in ({"mean": np.zeros(GRID)}, {"mean": np.zeros((2, 2)), "deviation": np.zeros(GRID)}):
         save_file(stored, path)

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pddm_utils.__main__ import main
+from pddm_utils.benchmark.figures import idea_figure
 from pddm_utils.benchmark.studies.forms import (
     above_other_side,
     brain_quantiles,
@@ -26,7 +27,6 @@ from pddm_utils.benchmark.studies.forms import (
 from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS, Rebuild, Reference, idea_map, rebuild_scan
 from pddm_utils.benchmark.studies.reconstruct import Model
 from pddm_utils.benchmark.studies.search import Search, look_at_test
-from pddm_utils.benchmark.studies.search_figures import idea_figure
 from pddm_utils.benchmark.studies.search_tables import (
     chosen_ideas,
     idea_differences,

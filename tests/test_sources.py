@@ -19,7 +19,7 @@ from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.evaluation.metrics import dice
-from pddm_utils.publish.real_figures import raw_rows, save_real_figures
+from pddm_utils.publish.pictures import raw_rows, save_real_figures
 
 real_scans = pytest.mark.skipif(data_root() is None, reason="PDDM_DATA is not set: no real scans to run on")
 

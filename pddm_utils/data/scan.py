@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CONTRASTS = ("T1", "T2", "FLAIR")
+INTENSITY_UNIT = "scaled intensity"  # of images in [0, 1], residuals and thresholds
 SLICE_SIZE = 96
 VOXEL_SIZE_MM = 2.0
 VOXEL_VOLUME_ML = VOXEL_SIZE_MM**3 / 1000.0

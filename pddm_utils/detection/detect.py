@@ -16,16 +16,15 @@ from pddm_utils.core.files import whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
 from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
+from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
 from pddm_utils.detection.model import DetectionModel, healthy_reference, load_model
 from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.detection.report import report_page
 from pddm_utils.detection.z_score import PlaceStatistics, z_score_map
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.show.figures import INTENSITY_UNIT, show_reconstruction
+from pddm_utils.show.figures import show_reconstruction
 
-DEFAULT_MODELS = {"T2": "simulated-t2-pddpm", "T1": "ixi-t1-pddpm"}
-MAP_UNITS = {"residual": INTENSITY_UNIT, "z-score": "healthy standard deviations"}
 NOTICE = "For research and teaching, not for diagnosis."
 
 

@@ -74,7 +74,7 @@ class DetectionModel:
         if not path.is_file() or "z_score_thresholds" not in self.facts:
             raise InputError(
                 f"{path}: the z-score map needs this file, and thresholds of its own in detection.json; "
-                "make both with: python -m pddm_utils publish, or take the residual map"
+                "make both with: python -m pddm_utils.publish models, or take the residual map"
             )
         return PlaceStatistics.load(path)
 
@@ -113,6 +113,6 @@ def _facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(
             f"{folder}: no detection.json with its noise level and thresholds; "
-            "make it with: python -m pddm_utils publish"
+            "make it with: python -m pddm_utils.publish models"
         )
     return json.loads(path.read_text(encoding="utf-8"))

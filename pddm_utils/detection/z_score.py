@@ -65,12 +65,12 @@ class PlaceStatistics:
             stored = load_file(path)
         except (OSError, SafetensorError) as error:
             raise InputError(
-                f"{path}: not readable ({error}); copy it again or make it with: python -m pddm_utils publish"
+                f"{path}: not readable ({error}); copy it again or make it with: python -m pddm_utils.publish models"
             ) from None
         if {name: values.shape for name, values in stored.items()} != {"mean": GRID, "deviation": GRID}:
             raise InputError(
                 f"{path}: does not hold a mean and a deviation on a grid of {GRID}; make it with: "
-                "python -m pddm_utils publish"
+                "python -m pddm_utils.publish models"
             )
         return cls(stored["mean"].astype(float), stored["deviation"].astype(float))
 

@@ -147,7 +147,9 @@ def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, 
     record, pipeline = read_training(source), load_pipeline(source)
     parameters = parameter_count(pipeline.unet)
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
-    made = f"make benchmark PROFILE={settings.profile} && python -m pddm_utils publish --profile {settings.profile}"
+    made = (
+        f"make benchmark PROFILE={settings.profile} && python -m pddm_utils.publish models --profile {settings.profile}"
+    )
     z_score = (
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
         f"same rule); by residuals of {REFERENCE_SUBJECTS} healthy training subjects: `{HEALTHY_PLACES}`"

@@ -19,7 +19,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.data.scan import Scan
+from pddm_utils.data.scan import INTENSITY_UNIT, Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
 from pddm_utils.show.style import INK, LESION_COLOUR, colour_bar, colour_limit, panel, radiological, styled
@@ -27,8 +27,7 @@ from pddm_utils.show.style import outline as draw_outline
 
 FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
-RESIDUAL_LABEL = r"$|x - \hat{x}|$ (scaled intensity)"
-INTENSITY_UNIT = "scaled intensity"
+RESIDUAL_LABEL = rf"$|x - \hat{{x}}|$ ({INTENSITY_UNIT})"
 MAP_LABEL = f"anomaly map ({INTENSITY_UNIT})"
 
 _BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")

@@ -11,9 +11,9 @@ import math
 import numpy as np
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.data.scan import Scan
+from pddm_utils.data.scan import INTENSITY_UNIT, Scan
 from pddm_utils.evaluation.postprocess import bounding_box
-from pddm_utils.show.figures import FOUND_COLOUR, INTENSITY_UNIT
+from pddm_utils.show.figures import FOUND_COLOUR
 from pddm_utils.show.style import LESION_COLOUR
 from pddm_utils.show.widgets.base import (
     LEVELS,

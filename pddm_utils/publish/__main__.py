@@ -1,0 +1,134 @@
+"""Bring models, pages and pictures of the repository up to date: `python -m pddm_utils.publish <command> --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pddm_utils.core.command_line import Commands, profile_options, settings_of
+
+_PAGES = ("README.md", *(f"book/{name}.md" for name in ("results", "leaderboard", "validation_search", "model-cards")))
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.cards import publish
+
+    settings = settings_of(arguments)
+    results = Path(arguments.results or Path("results") / settings.profile)
+    for folder in publish(settings, Path(arguments.runs), results, arguments.accept_code_change):
+        print(f"written: {folder}")
+
+
+def _tables(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pages import fill_pages
+
+    for page in fill_pages([Path(page) for page in arguments.pages], Path(arguments.results)):
+        print(f"updated: {page}")
+
+
+def _address(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.address import set_address
+
+    for path in set_address(Path(), arguments.address):
+        print(f"updated: {path}")
+
+
+def _hero(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pictures import save_hero
+
+    settings = settings_of(arguments)
+    subject = save_hero(settings, Path(arguments.runs), Path("results") / settings.profile, Path(arguments.out))
+    print(f"written: {arguments.out} ({subject})")
+
+
+def _social(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pictures import save_social_preview
+
+    save_social_preview(settings_of(arguments), Path(arguments.runs), Path(arguments.out))
+    print(f"written: {arguments.out}")
+
+
+def _real_figures(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pictures import save_real_figures
+
+    for path in save_real_figures(Path(arguments.runs), Path(arguments.out)):
+        print(f"written: {path}")
+
+
+def _search_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pictures import save_idea_figure
+
+    save_idea_figure(Path(arguments.results), Path(arguments.out))
+    print(f"written: {arguments.out}")
+
+
+def _add_models_and_tables(commands: Commands) -> None:
+    models = commands.add(
+        "models",
+        _models,
+        "make shipped models of a finished benchmark",
+        "--profile laptop",
+        (profile_options(),),
+    )
+    models.add_argument(
+        "--accept-code-change",
+        action="store_true",
+        help="use models that other code made from the same settings and data",
+    )
+    models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
+
+    tables = commands.add(
+        "tables", _tables, "bring the result tables of Markdown pages up to date", "book/leaderboard.md"
+    )
+    tables.add_argument("pages", nargs="*", default=_PAGES, help="all pages with tables when left out")
+    tables.add_argument("--results", default="results", help="folder of all runs")
+
+
+def _add_address(commands: Commands) -> None:
+    address = commands.add(
+        "address",
+        _address,
+        "write the repository's address into the files that need it",
+        "https://github.com/owner/name",
+    )
+    either = address.add_mutually_exclusive_group(required=True)
+    either.add_argument("address", nargs="?", help="https://github.com/owner/name")
+    either.add_argument("--remove", dest="address", action="store_const", const="", help="take it out again")
+
+
+def _add_pictures(commands: Commands) -> None:
+    profile = (profile_options(),)
+    hero = commands.add(
+        "hero", _hero, "draw the median test subject of a finished benchmark", "--profile real", profile
+    )
+    hero.add_argument("--out", default="book/figures/hero.png")
+
+    social = commands.add("social", _social, "draw the picture that a shared link shows", "--profile demo", profile)
+    social.add_argument("--out", default="book/_static/social.png")
+
+    real = commands.add("real-figures", _real_figures, "draw the book's figures of real scans; needs PDDM_DATA")
+    real.add_argument("--runs", default="runs", help="folder for what is computed")
+    real.add_argument("--out", default="book/figures", help="folder for the pictures")
+
+    figure = commands.add("search-figure", _search_figure, "draw what the validation search found")
+    figure.add_argument("--results", default="results/validation")
+    figure.add_argument("--out", default="book/figures/validation_search.png")
+
+
+def maintainer_commands() -> Commands:
+    """What only maintainers run."""
+    commands = Commands("python -m pddm_utils.publish", __doc__)
+    _add_models_and_tables(commands)
+    _add_address(commands)
+    _add_pictures(commands)
+    return commands
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command; bad input ends with one line on standard error and exit code 2."""
+    return maintainer_commands().run(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
