@@ -45,3 +45,13 @@ def test_no_text_names_a_command_that_is_not_there() -> None:
     }
     assert len(named) > 20
     assert {found for found in named if found[2] not in PROGRAMS[found[1]].parsers} == set()
+
+
+def test_the_address_is_written_or_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("pddm_utils.publish.address.set_address", lambda root, address: asked.append(address) or [])
+    commands = PROGRAMS["pddm_utils.publish"]
+    assert commands.run(["address", "https://github.com/owner/name"]) == commands.run(["address", "--remove"]) == 0
+    assert asked == ["https://github.com/owner/name", ""]
+    with pytest.raises(SystemExit):
+        commands.run(["address"])

@@ -30,7 +30,7 @@ def _tables(arguments: argparse.Namespace) -> None:
 def _address(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.address import set_address
 
-    for path in set_address(Path(), arguments.address):
+    for path in set_address(Path(), arguments.address or ""):
         print(f"updated: {path}")
 
 
@@ -94,7 +94,7 @@ def _add_address(commands: Commands) -> None:
     )
     either = address.add_mutually_exclusive_group(required=True)
     either.add_argument("address", nargs="?", help="https://github.com/owner/name")
-    either.add_argument("--remove", dest="address", action="store_const", const="", help="take it out again")
+    either.add_argument("--remove", action="store_true", help="take it out again")
 
 
 def _add_pictures(commands: Commands) -> None:
