@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -17,6 +17,7 @@ from pddm_utils.evaluation.statistics import (
     bootstrap_interval,
     holm,
     paired_difference,
+    relative_improvement,
     seed_mean,
 )
 
@@ -97,6 +98,28 @@ def test_clusters_need_not_be_sorted_or_of_one_size(rng):
     assert bootstrap_interval(values[order], clusters[order]) == pytest.approx(interval)
 
 
+@settings(max_examples=20, deadline=None)
+@given(values=st.lists(st.floats(-1, 1), min_size=5, max_size=12), data=st.data())
+def test_interval_equals_a_loop_over_drawn_subjects(values, data):
+    clusters = np.concatenate([np.arange(5), data.draw(st.lists(st.integers(0, 4), min_size=7, max_size=7))])
+    values, clusters = np.array(values), clusters[: len(values)]
+    means = []
+    for drawn in np.random.default_rng(3).integers(0, 5, size=(200, 5)):
+        means.append(np.concatenate([values[clusters == one] for one in drawn]).mean())
+    interval = bootstrap_interval(values, clusters, draws=200, seed=3)
+    assert interval[1:3] == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)
+
+
+def test_draws_without_a_ratio_are_left_out():
+    a, b = np.linspace(1, 2, 6), np.array([1.0, 0, 0, 0, 0, 0])  # a third of the draws miss the only subject with b > 0
+    drawn = np.random.default_rng(0).integers(0, 6, size=(900, 6))
+    kept = drawn[(drawn == 0).any(axis=1)]
+    ratios = a[kept].sum(axis=1) / b[kept].sum(axis=1) - 1
+    interval = relative_improvement(a, b, draws=900)
+    assert 0 < len(kept) < len(drawn)
+    assert interval[1:3] == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
+
+
 def test_same_seed_same_interval(rng):
     values = rng.random(20)
     assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
@@ -112,6 +135,14 @@ def test_paired_p_value_equals_full_enumeration():
     patterns = [abs(np.dot(signs, differences)) >= observed - 1e-12 for signs in itertools.product((1, -1), repeat=6)]
     assert result.p_value == pytest.approx(np.mean(patterns))
     assert result.mean == pytest.approx(differences.mean()) and result.low < result.mean < result.high
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(-4, 4), min_size=5, max_size=9))
+def test_rounding_does_not_break_ties_between_sign_patterns(tenths):
+    flipped = [abs(np.dot(signs, tenths)) for signs in itertools.product((1, -1), repeat=len(tenths))]
+    p_value = paired_difference(np.array(tenths) * 0.1, np.zeros(len(tenths))).p_value
+    assert p_value == np.mean(np.array(flipped) >= abs(sum(tenths)))
 
 
 def test_paired_p_value_matches_scipy_for_many_subjects(rng):

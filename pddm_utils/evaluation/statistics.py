@@ -6,18 +6,22 @@ and without a lesion share a subject and are drawn together as one cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from pddm_utils.evaluation.metrics import scan_auroc
 
 DRAWS = 10_000
 LEVEL = 0.95
+METHOD = "percentile"  # of scipy.stats.bootstrap
 MIN_SUBJECTS = 5
-_CHUNK = 1000  # bootstrap draws at a time: memory stays at 1000 x clusters
+_BATCH = 1000  # draws at a time: memory stays at 1000 x clusters
 
 
 class Interval(NamedTuple):
@@ -130,25 +134,24 @@ def bootstrap_auroc(
     Raises:
         ValueError: if the lengths differ.
     """
-    scores, clusters = _columns(scores, clusters)
-    scores, labels = _columns(scores, labels)
-    valid = ~np.isnan(scores)
+    values, clusters = _columns(scores, clusters)
+    values, labels = _columns(values, labels)
+    valid = ~np.isnan(values)
     left_out = int(np.count_nonzero(~valid))
-    scores, labels = scores[valid], labels[valid].astype(bool)
+    values, lesion = values[valid], labels[valid].astype(bool)
     subjects, index = np.unique(clusters[valid], return_inverse=True)
-    auroc = scan_auroc(scores, labels)
-    if min(np.unique(index[labels]).size, np.unique(index[~labels]).size) < MIN_SUBJECTS:
+    auroc, with_lesion, without = scan_auroc(values, lesion), index[lesion], index[~lesion]
+    if min(np.unique(with_lesion).size, np.unique(without).size) < MIN_SUBJECTS:
         return Interval(auroc, np.nan, np.nan, subjects.size, left_out)
-    lesioned, healthy = scores[labels, None], scores[None, ~labels]
+    lesioned, healthy = values[lesion, None], values[None, ~lesion]
     wins = (lesioned > healthy) + 0.5 * (lesioned == healthy)
-    aurocs = []
-    for counts in _resamples(subjects.size, draws, seed):
-        weights, others = counts[:, index[labels]], counts[:, index[~labels]]
-        pairs = weights.sum(axis=1) * others.sum(axis=1)
-        won = ((weights @ wins) * others).sum(axis=1)
-        aurocs.append(won[pairs > 0] / pairs[pairs > 0])
-    low, high = _percentiles(np.concatenate(aurocs), level)
-    return Interval(auroc, low, high, subjects.size, left_out)
+
+    def aurocs(counts: np.ndarray) -> np.ndarray:
+        weights, others = counts[:, with_lesion], counts[:, without]
+        return _ratio(((weights @ wins) * others).sum(axis=1), weights.sum(axis=1) * others.sum(axis=1))
+
+    low, high = _bootstrap(aurocs, subjects.size, draws, level, seed)
+    return Interval(auroc, float(low), float(high), subjects.size, left_out)
 
 
 def paired_difference(
@@ -248,9 +251,7 @@ def bootstrap_band(
     mean = curves.mean(axis=0)
     if len(curves) < MIN_SUBJECTS:
         return mean, np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
-    means = np.concatenate([counts @ curves for counts in _resamples(len(curves), draws, seed)]) / len(curves)
-    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2), axis=0)
-    return mean, low, high
+    return mean, *_bootstrap(lambda counts: (counts @ curves).T / len(curves), len(curves), draws, level, seed)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -276,26 +277,53 @@ def holm(p_values: ArrayLike) -> np.ndarray:
 
 
 def _sign_flip_p_value(sums: np.ndarray, draws: int, seed: int) -> float:
-    n = sums.size
-    observed = abs(sums.sum()) - 1e-12 * np.abs(sums).sum()  # the margin keeps rounding from breaking ties
-    if 2**n <= draws:
-        signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-        return float(np.mean(np.abs(signs @ sums) >= observed))
-    rng = np.random.default_rng(seed)
-    extreme = 0
-    for start in range(0, draws, _CHUNK):
-        signs = 1.0 - 2.0 * rng.integers(0, 2, size=(min(_CHUNK, draws - start), n))
-        extreme += np.count_nonzero(np.abs(signs @ sums) >= observed)
-    return (extreme + 1) / (draws + 1)
+    shares = sums / max(np.abs(sums).sum(), np.finfo(float).tiny)
+
+    def size_of_sum(flipped: np.ndarray, axis: int) -> np.ndarray:
+        return np.abs(flipped.sum(axis=axis)).round(12)  # so that the sums' last digits do not break ties
+
+    test = stats.permutation_test(
+        (shares,),
+        size_of_sum,
+        permutation_type="samples",
+        n_resamples=draws,
+        batch=_BATCH,
+        alternative="greater",
+        rng=seed,
+    )
+    return float(test.pvalue)
 
 
-def _resamples(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield `(chunk, n)` floats: how often each of n clusters occurs in a bootstrap draw."""
-    rng = np.random.default_rng(seed)
-    for start in range(0, draws, _CHUNK):
-        rows = min(_CHUNK, draws - start)
-        drawn = rng.integers(0, n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+def _bootstrap(
+    statistic: Callable[[np.ndarray], np.ndarray], n: int, draws: int, level: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of the interval of a statistic of n clusters; draws for which it is NaN are left out.
+
+    Args:
+        statistic: from how often each cluster is drawn, `(draws, n)` floats, to `(draws,)` or `(points, draws)`.
+    """
+
+    def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
+        own_bins = drawn.reshape(-1, drawn.shape[axis]) + n * np.arange(drawn.size // drawn.shape[axis])[:, None]
+        return statistic(np.bincount(own_bins.ravel(), minlength=n * len(own_bins)).reshape(-1, n).astype(float))
+
+    resample = partial(
+        stats.bootstrap, (np.arange(n),), of_drawn, batch=_BATCH, confidence_level=level, method=METHOD, rng=seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # of the draws that are left out below
+        result = resample(n_resamples=draws)
+    lost = np.isnan(result.bootstrap_distribution)
+    if lost.any():
+        result.bootstrap_distribution = result.bootstrap_distribution[~lost]
+        result = resample(n_resamples=0, bootstrap_result=result)
+    low, high = result.confidence_interval
+    return np.asarray(low), np.asarray(high)
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """`top / bottom`, NaN where the bottom is 0."""
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
 
 
 def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -311,14 +339,8 @@ def _ratio_interval(
     ratio, n = float(top.sum() / bottom.sum()), top.size
     if n < MIN_SUBJECTS:
         return Interval(ratio, np.nan, np.nan, n, left_out)
-    drawn = [(counts @ top, counts @ bottom) for counts in _resamples(n, draws, seed)]
-    ratios = np.concatenate([t[u > 0] / u[u > 0] for t, u in drawn])
-    return Interval(ratio, *_percentiles(ratios, level), n, left_out)
-
-
-def _percentiles(draws: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
+    low, high = _bootstrap(lambda counts: _ratio(counts @ top, counts @ bottom), n, draws, level, seed)
+    return Interval(ratio, float(low), float(high), n, left_out)
 
 
 def _columns(values: ArrayLike, other: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
