@@ -33,7 +33,7 @@ def project(tmp_path: Path) -> Path:
     (folder / "notebooks").mkdir(parents=True)
     for path in (ROOT / "_config.yml", ROOT / "CITATION.cff", *notebook_paths()):
         shutil.copy2(path, folder / path.relative_to(ROOT))
-    set_address(folder, "")
+    set_address(folder, None)
     return folder
 
 
@@ -46,9 +46,9 @@ def test_what_is_written_is_taken_out_again(project: Path) -> None:
     assert all(b"a-b/c.d" in text and b"someone" not in text for text in contents(project).values())
     set_address(project, ADDRESS + "/")
     assert contents(project) == other
-    assert sorted(set_address(project, "")) == sorted(before)
+    assert sorted(set_address(project, None)) == sorted(before)
     assert contents(project) == before
-    assert set_address(project, "") == []
+    assert set_address(project, None) == []
 
 
 def test_chapters_say_where_they_open(project: Path) -> None:
@@ -86,6 +86,7 @@ def test_config_and_citation_are_valid_with_and_without(project: Path) -> None:
 @pytest.mark.parametrize(
     "address",
     [
+        "",
         "github.com/owner/name",
         "http://github.com/owner/name",
         "https://gitlab.com/owner/name",
@@ -117,10 +118,10 @@ def test_all_files_are_checked_before_one_is_written(project: Path) -> None:
 
 
 def test_set_up_cell_is_short_and_the_same_everywhere(project: Path) -> None:
-    for address in ("", ADDRESS):
+    for address in (None, ADDRESS):
         set_address(project, address)
         (cell,) = {setup_cell(path) for path in (project / "notebooks").iterdir()}
-        assert f'address = "{address}"\n' in cell
+        assert f'address = "{address or ""}"\n' in cell
         assert max(map(len, cell.splitlines())) <= 76
     assert len({setup_cell(path) for path in notebook_paths()}) == 1
 
@@ -158,7 +159,7 @@ def test_with_an_address_the_set_up_cell_installs_package_models_and_results(tmp
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("address", ["", ADDRESS])
+@pytest.mark.parametrize("address", [None, ADDRESS])
 def test_pages_can_be_launched_with_an_address_only(address: str, project: Path) -> None:
     """One chapter with a text of its own, under the real configuration."""
     path = project / notebook_paths()[0].relative_to(ROOT)

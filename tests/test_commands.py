@@ -52,6 +52,6 @@ def test_the_address_is_written_or_taken_out(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("pddm_utils.publish.address.set_address", lambda root, address: asked.append(address) or [])
     commands = PROGRAMS["pddm_utils.publish"]
     assert commands.run(["address", "https://github.com/owner/name"]) == commands.run(["address", "--remove"]) == 0
-    assert asked == ["https://github.com/owner/name", ""]
+    assert asked == ["https://github.com/owner/name", None]
     with pytest.raises(SystemExit):
         commands.run(["address"])

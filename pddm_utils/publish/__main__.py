@@ -30,8 +30,8 @@ def _tables(arguments: argparse.Namespace) -> None:
 def _address(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.address import set_address
 
-    for path in set_address(Path(), arguments.address or ""):
-        print(f"updated: {path}")
+    changed = set_address(Path(), arguments.address)  # None with --remove
+    print("\n".join(f"updated: {path}" for path in changed) or "nothing to change")
 
 
 def _hero(arguments: argparse.Namespace) -> None:

@@ -26,12 +26,12 @@ _FIRST_CELL = re.compile(
 )
 
 
-def set_address(root: Path, address: str) -> list[Path]:
+def set_address(root: Path, address: str | None) -> list[Path]:
     """Write the address into `_config.yml`, `CITATION.cff` and every notebook, or take it out.
 
     Args:
         root: the project's folder.
-        address: `https://github.com/owner/name`; "" takes out what is there.
+        address: `https://github.com/owner/name`; None takes out what is there.
 
     Returns:
         The files that changed.
@@ -39,7 +39,7 @@ def set_address(root: Path, address: str) -> list[Path]:
     Raises:
         InputError: no such address, or a file without the place for it; no file is changed then.
     """
-    repository = _repository(address) if address else ""
+    repository = "" if address is None else _repository(address)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     edits = {
         root / "_config.yml": [(_CONFIG, _config_lines(repository))],
@@ -60,7 +60,7 @@ def _repository(address: str) -> str:
     """The part `owner/name` of an address."""
     match = _GITHUB.fullmatch(address)
     if match is None:
-        raise InputError(f"{address}: not the address of a GitHub repository; write https://github.com/owner/name")
+        raise InputError(f"{address!r}: not the address of a GitHub repository; write https://github.com/owner/name")
     return match[1]
 
 
