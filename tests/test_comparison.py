@@ -19,8 +19,8 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
-from pddm_utils.show.widgets.base import pack, slices_to_show, to_levels, unpack
 from pddm_utils.show.widgets.comparison import Comparison, compare
+from pddm_utils.show.widgets.packing import pack, slices_to_show, to_levels, unpack
 
 TIMESTEPS = (249, 818)
 THRESHOLDS = {"ddpm": 0.05, "pddpm": 0.08}

@@ -12,8 +12,8 @@ from browser import open_browser
 from figure_page import SIZE, move, open_page, pixels, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.show.widgets.base import to_levels, unpack
 from pddm_utils.show.widgets.comparison import Comparison, compare
+from pddm_utils.show.widgets.packing import to_levels, unpack
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -146,3 +148,14 @@ def test_output_folder_that_cannot_be_made_is_refused_and_nothing_is_written(sca
     with pytest.raises(InputError, match="cannot write there"):
         detection.save(tmp_path / "file")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_widget_library_is_needed(scan_file, tmp_path) -> None:
+    code = (
+        "import sys\n"
+        "sys.modules |= dict.fromkeys(('anywidget', 'ipywidgets', 'traitlets'))  # importing them fails\n"
+        "from pddm_utils.detection.detect import detect\n"
+        f"detect({str(scan_file)!r}, out={str(tmp_path / 'out')!r})\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert 'class="pddm-figure" id="volume"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from pddm_utils.data.scan import CONTRASTS, scale_to_unit_range
 from pddm_utils.data.simulation.anatomy import Anatomy, simulate_anatomy
-from pddm_utils.data.simulation.lesions import KINDS, LEVELS, MS, TUMOUR, estimate_tissues, insert_lesion
+from pddm_utils.data.simulation.lesions import KINDS, LESION_LEVELS, MS, TUMOUR, estimate_tissues, insert_lesion
 from pddm_utils.data.simulation.tissues import Tissues
 from pddm_utils.evaluation.metrics import dice
 
@@ -143,10 +143,10 @@ def test_intensity_alone_does_not_find_tumours():
 
 def test_levels_keep_the_sign_of_each_contrast():
     for contrast in ("T1", "T2"):  # base white matter, towards the CSF: darker on T1, brighter on T2
-        ranges = LEVELS[contrast]
+        ranges = LESION_LEVELS[contrast]
         assert ranges.base == "white"
         assert all(low > 0 for low, _ in (ranges.oedema, ranges.core, ranges.necrosis, ranges.ms))
-    assert LEVELS["FLAIR"].base == "grey" and LEVELS["FLAIR"].ms[1] < 0
+    assert LESION_LEVELS["FLAIR"].base == "grey" and LESION_LEVELS["FLAIR"].ms[1] < 0
 
 
 # --- Real scans: tissues from intensities ---

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import show_reconstruction
-from pddm_utils.show.widgets.volume_viewer import view_volume
+from pddm_utils.show.widgets.volume_page import volume_html
 
 _SHOWN_SLICES = 4
 _STYLE = """
@@ -71,7 +71,7 @@ def report_page(scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray,
 <p>The slices with the largest anomaly map, in radiological view (the patient's right is on the left).</p>
 {pictures}
 <h2>All of it</h2>
-{view_volume(scan, anomaly_map, facts["threshold"], facts["map_unit"]).to_html("volume")}
+{volume_html(scan, anomaly_map, facts["threshold"], facts["map_unit"], "volume")}
 <h2>Numbers</h2>
 {_table(facts)}
 </body></html>

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from pddm_utils.data.scan import Scan
 
-LEVELS = np.linspace(0, 1, 101)  # of the quantiles that describe a scan's intensities
+QUANTILES = np.linspace(0, 1, 101)  # of the quantiles that describe a scan's intensities
 SSIM_SIGMA = 1.5  # pixels, as Wang et al. 2004
 SSIM_CONSTANTS = (0.01**2, 0.03**2)
 EDGE_SIGMA, EDGE_OFFSET = 1.0, 0.1  # pixels; intensity a pixel
@@ -51,7 +51,7 @@ def over_edges(residual: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
 
 def brain_quantiles(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
     """Quantiles `(101,)` of the intensities inside the brain."""
-    return np.quantile(image[brain_mask], LEVELS)
+    return np.quantile(image[brain_mask], QUANTILES)
 
 
 def match_quantiles(image: np.ndarray, brain_mask: np.ndarray, quantiles: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from pddm_utils.detection.z_score import HealthyPlaces, lesion_z_score
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane, median_filter
 
 BASE_LINE = "base line"
-LEVELS = (499, 649, 749, 818, 899, 949, 979)
+NOISE_LEVELS = (499, 649, 749, 818, 899, 949, 979)
 ENSEMBLE = (499, 649, 749, 818)
 DRAWS = 4
 
@@ -155,7 +155,7 @@ _NAMED_LEVELS = ", ".join(map(str, ENSEMBLE))
 
 IDEAS = (
     Idea(BASE_LINE, _ONE, _residual),
-    *(Idea(f"level {level}", (Rebuild(level),), _residual) for level in LEVELS),
+    *(Idea(f"level {level}", (Rebuild(level),), _residual) for level in NOISE_LEVELS),
     Idea(f"levels {_NAMED_LEVELS}: mean residual", _SEVERAL, _mean_residual),
     Idea(f"levels {_NAMED_LEVELS}: largest residual", _SEVERAL, _largest_residual),
     Idea(f"levels {_NAMED_LEVELS}: mean reconstruction", _SEVERAL, _of_mean),

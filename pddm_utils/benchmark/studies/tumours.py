@@ -11,7 +11,7 @@ import numpy as np
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan, scale_to_unit_range
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
-from pddm_utils.data.simulation.lesions import LEVELS, TUMOUR, insert_lesion
+from pddm_utils.data.simulation.lesions import LESION_LEVELS, TUMOUR, insert_lesion
 
 RADII = (6.0, 9.0, 12.0, 16.0, 20.0)  # mm, at the contrast of SIZE_CONTRAST
 SIZE_CONTRAST = 0.45
@@ -45,7 +45,7 @@ def set_tumours(row: ManifestRow, grid: Iterable[tuple[float, float]] = GRID) ->
     anatomy = simulate_anatomy(row.simulated_index, row.contrast)
     for radius, contrast in grid:
         same = (contrast, contrast)
-        levels = dataclasses.replace(LEVELS[row.contrast], oedema=same, core=same, necrosis=same)
+        levels = dataclasses.replace(LESION_LEVELS[row.contrast], oedema=same, core=same, necrosis=same)
         image, lesion_mask = insert_lesion(
             anatomy.image,
             anatomy.brain_mask,

@@ -59,7 +59,7 @@ class ContrastLevels:
 TUMOUR = TumourRanges()
 MS = MsRanges()
 # A negative level moves away from the CSF: on FLAIR, CSF is dark and lesions are bright.
-LEVELS = {
+LESION_LEVELS = {
     "T2": ContrastLevels("white", oedema=(0.30, 0.50), core=(0.35, 0.60), necrosis=(0.6, 0.85), ms=(0.30, 0.60)),
     "T1": ContrastLevels("white", oedema=(0.45, 0.65), core=(0.50, 0.75), necrosis=(0.75, 0.95), ms=(0.30, 0.60)),
     "FLAIR": ContrastLevels("grey", oedema=(-0.08, 0.10), core=(-0.05, 0.12), necrosis=(0.2, 0.5), ms=(-0.4, -0.1)),
@@ -117,7 +117,7 @@ def insert_lesion(
     shapes = {a.shape for a in (image, brain_mask, tissues.csf, tissues.grey, tissues.white)}
     if len(shapes) > 1:
         raise ValueError(f"image, brain mask and tissues differ in shape: {sorted(shapes)}")
-    means, levels = tissue_levels(image, tissues), levels or LEVELS[contrast]
+    means, levels = tissue_levels(image, tissues), levels or LESION_LEVELS[contrast]
     if kind == "tumour":
         centre, radius = _place_tumour(brain_mask, tissues, tumour, rng)
         shift = _mass_effect(brain_mask, centre, radius, tumour, rng)

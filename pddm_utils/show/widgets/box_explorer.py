@@ -10,15 +10,8 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, stitch
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
-    check_slices,
-    pack_image,
-    pack_palette,
-    script,
-    unpack,
-)
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack_image, pack_palette, script, unpack
 
 GRID_COLOUR, COVERING_COLOUR = "#9aa4ad", "#E69F00"
 SMALLEST_BOX, STEP = 8, 4  # pixels: where the sliders start, and their step
@@ -48,7 +41,7 @@ class BoxExplorer(InteractiveFigure):
         image = torch.from_numpy(radiological(unpack(self.frames["image"], size)).astype(np.float64))
         predictions = image[None, None] + torch.from_numpy(made_up_errors(len(grid)))[:, None, None, None]
         whole = stitch(predictions, grid.boxes, torch.zeros(len(grid), dtype=torch.long), 1)[0, 0].numpy()
-        return np.floor(radiological(whole).clip(0, LEVELS) + 0.5).clip(0, LEVELS).astype(np.uint8)
+        return np.floor(radiological(whole).clip(0, TOP_LEVEL) + 0.5).clip(0, TOP_LEVEL).astype(np.uint8)
 
 
 def explore_boxes(scan: Scan, slice_index: int | None = None, box_size: int = 48, stride: int = 24) -> BoxExplorer:

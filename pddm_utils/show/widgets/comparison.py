@@ -22,9 +22,9 @@ from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import (
+    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
@@ -147,7 +147,7 @@ class Comparison(InteractiveFigure):
             return self._shown(method, "maps", slice_index, timestep)
         image = self.plane("image", slice_index).astype(int)
         difference = np.abs(image - self.reconstruction(method, slice_index, timestep))
-        return to_levels(difference / LEVELS, self.frames["limit"])
+        return to_levels(difference / TOP_LEVEL, self.frames["limit"])
 
     def _shown(self, method: str, what: str, slice_index: int, timestep: int) -> np.ndarray:
         shape = (len(self.frames["timesteps"]), len(self.frames["slices"]), *self.frames["size"])

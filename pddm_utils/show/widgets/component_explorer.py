@@ -10,9 +10,9 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import (
+    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
@@ -37,7 +37,7 @@ class ComponentExplorer(InteractiveFigure):
         place, size = self._place("counts", count), self.frames["size"]
         rebuilt = unpack(self.frames["rebuilt"], (len(self.frames["counts"]), *size))[place]
         difference = np.abs(unpack(self.frames["image"], size).astype(float) - rebuilt)
-        return np.minimum(np.floor(difference / self.frames["limit"] + 0.5), LEVELS).astype(np.uint8)
+        return np.minimum(np.floor(difference / self.frames["limit"] + 0.5), TOP_LEVEL).astype(np.uint8)
 
 
 def explore_components(

@@ -11,16 +11,8 @@ from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
-    check_slices,
-    pack,
-    pack_image,
-    script,
-    to_levels,
-    unpack,
-)
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack, pack_image, script, to_levels, unpack
 
 SCHEDULES = {"squaredcos_cap_v2": "cosine (this book)", "linear": "linear (diffusers' default)"}
 NOISE_LABELS = {"gaussian": "Gaussian noise", "simplex": "simplex noise"}
@@ -53,7 +45,7 @@ class ForwardExplorer(InteractiveFigure):
         if not 0 <= timestep < len(alpha_bars):
             raise InputError(f"timestep {timestep}; use 0 to {len(alpha_bars) - 1}")
         shape = self.frames["size"]
-        clean = unpack(self.frames["image"], shape) / LEVELS * 2 - 1
+        clean = unpack(self.frames["image"], shape) / TOP_LEVEL * 2 - 1
         field = (unpack(self.frames["noise"][noise], shape).astype(float) - _NOISE_ZERO) / _NOISE_STEPS
         return np.sqrt(alpha_bars[timestep]) * clean + np.sqrt(1 - alpha_bars[timestep]) * field
 

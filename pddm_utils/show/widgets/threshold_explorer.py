@@ -11,9 +11,9 @@ from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.show.figures import FOUND_COLOUR, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import (
+    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
@@ -81,7 +81,7 @@ def explore_thresholds(
     start = limit / 2 if threshold is None else threshold
 
     def counts(mask: np.ndarray) -> list[int]:
-        return np.bincount(levels[mask], minlength=LEVELS + 1).tolist()
+        return np.bincount(levels[mask], minlength=TOP_LEVEL + 1).tolist()
 
     return ThresholdExplorer(
         frames={

@@ -6,25 +6,12 @@ book has at most 3 MB of its own and is read on phones, on paper and by screen r
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import INTENSITY_UNIT, Scan
-from pddm_utils.evaluation.postprocess import bounding_box
-from pddm_utils.show.figures import FOUND_COLOUR
-from pddm_utils.show.style import LESION_COLOUR
-from pddm_utils.show.widgets.base import (
-    LEVELS,
-    InteractiveFigure,
-    common_limit,
-    pack,
-    pack_palette,
-    script,
-    to_levels,
-    unpack,
-)
+from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.packing import TOP_LEVEL, script, unpack
+from pddm_utils.show.widgets.volume_page import volume_frames
 
 _AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}
 
@@ -51,7 +38,7 @@ class VolumeViewer(InteractiveFigure):
             unpack(self.frames[name], size).take(place, axis=_AXIS[view])[::-1, ::-1] for name in ("image", "map")
         )
         grey = image[..., None].astype(float)
-        colours = unpack(self.frames["palette"], (LEVELS + 1, 3))[levels]
+        colours = unpack(self.frames["palette"], (TOP_LEVEL + 1, 3))[levels]
         mixed = np.floor((1 - opacity) * grey + opacity * colours + 0.5)
         return np.where(levels[..., None] > level, mixed, grey).astype(np.uint8)
 
@@ -74,34 +61,4 @@ def view_volume(
         >>> found = detect("patient_T2.nii.gz")  # doctest: +SKIP
         >>> view_volume(found.scan, found.prepared_map, found.threshold)  # doctest: +SKIP
     """
-    if anomaly_map.shape != scan.image.shape:
-        raise InputError(f"anomaly_map: shape {anomaly_map.shape}; the scan {scan.subject} has {scan.image.shape}")
-    if not np.isfinite(anomaly_map).all() or anomaly_map.min() < 0:
-        raise InputError("anomaly_map: negative or not finite; pass what `anomaly_map` gives")
-    if not scan.brain_mask.any():
-        raise InputError(f"the scan {scan.subject} has no brain voxel; check its brain mask")
-    box = bounding_box(scan.brain_mask)
-    first = np.array([part.start for part in box])
-    shift = np.eye(4)
-    shift[:3, 3] = first[::-1]
-    peak = float(anomaly_map.max())
-    limit = common_limit(peak) if peak <= 1 else math.ceil(peak)
-    brightest = np.unravel_index(anomaly_map[box].argmax(), anomaly_map[box].shape)
-    start = limit / 4 if threshold is None else threshold
-    return VolumeViewer(
-        frames={
-            "title": f"Anomaly map over the scan: {scan.dataset}, {scan.subject}",
-            "size": list(anomaly_map[box].shape),
-            "start": [int(value) for value in brightest],
-            "affine": (scan.affine @ shift)[:3].tolist(),
-            "limit": limit,
-            "unit": unit,
-            "threshold": int(to_levels(np.float64(start), limit)),
-            "lesion_colour": LESION_COLOUR,
-            "cross_colour": FOUND_COLOUR,
-            "palette": pack_palette(),
-            "image": pack(to_levels(scan.image[box], 1.0)),
-            "map": pack(to_levels(anomaly_map[box], limit)),
-            "lesion": pack(scan.lesion_mask[box]),
-        }
-    )
+    return VolumeViewer(frames=volume_frames(scan, anomaly_map, threshold, unit))
