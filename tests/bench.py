@@ -43,13 +43,13 @@ from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan  # noqa: E402
 from pddm_utils.data.slices import HealthySlices  # noqa: E402
 from pddm_utils.data.sources.simulated import simulated_rows  # noqa: E402
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content  # noqa: E402
-from pddm_utils.diffusion.fast_cpu import inference_network  # noqa: E402
+from pddm_utils.diffusion.fast_cpu import fast_cpu, for_inference  # noqa: E402
 from pddm_utils.diffusion.noise import NOISES, gaussian_noise, simplex_noise  # noqa: E402
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline  # noqa: E402
 from pddm_utils.evaluation import postprocess  # noqa: E402
 from pddm_utils.evaluation.metrics import average_precision, healthy_l1, scan_score, score_scan  # noqa: E402
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter  # noqa: E402
-from pddm_utils.methods.pipelines import diffusion_trainer  # noqa: E402
+from pddm_utils.methods.registry import make_method  # noqa: E402
 
 TIMESTEP = 818  # the noise level that validation chose for the model
 drawn = simplex_noise  # a name of its own, so that it can be timed
@@ -148,12 +148,13 @@ def bench_path(scan: Scan, rounds: int = 3) -> tuple[list[tuple[str, float, floa
     fields = same_fields(scan)
     reference = run(fields.__getitem__)
 
+    fast_cpu()
     pipeline = load_pipeline(weights_folder("simulated-t2-pddpm")).to("cpu")
     difference = abs(score_volume(pipeline, scan) - reference)
     print(f"  (AUPRC with the same noise fields: reference {reference:.6f}, difference {difference:.1e})")
     pipeline.register_to_config(noise="simplex")
     stages = {
-        "network": (type(inference_network(pipeline.unet)), "forward"),
+        "network": (type(for_inference(pipeline.unet)), "forward"),
         "noise": (_this, "drawn"),
         "median": (postprocess, "median_filter"),
         "scores": (_this, "our_scores"),
@@ -176,15 +177,9 @@ def bench_training(cache: ScanCache) -> tuple[str, float, float]:
     rows = [row for row in simulated_rows("T2", 4, 1, 0, 0)]
     train, val = ([row for row in rows if row.split == split] for split in ("train", "val"))
     with tempfile.TemporaryDirectory() as folder:
-        trainer = diffusion_trainer(
-            load_settings("laptop", {"noise": "simplex"}),
-            "pddpm",
-            0,
-            HealthySlices(train, cache),
-            HealthySlices(val, cache),
-            Path(folder) / "model",
-        )
-        batch = trainer.drawer.draw(range(16))
+        method = make_method("pddpm", load_settings("laptop", {"noise": "simplex"}))
+        trainer = method.trainer(HealthySlices(train, cache), HealthySlices(val, cache), Path(folder) / "model")
+        batch = trainer.objective.draw(trainer.train, trainer.seed, range(16))
 
         def bare() -> None:
             prediction = trainer.network(batch.noisy, batch.timesteps).sample
@@ -243,7 +238,7 @@ import sys, tempfile
 from pathlib import Path
 import numpy as np, torch
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.methods.registry import make_method
 from pddm_utils.core.settings import load_settings
 from pddm_utils.core.shipped import weights_folder
 threads, steps = map(int, sys.argv[1:])
@@ -251,7 +246,7 @@ torch.set_num_threads(threads)
 slices = list(np.random.default_rng(0).random((16, 96, 96), np.float32))
 pipeline = load_pipeline(weights_folder("simulated-t2-pddpm")).to("cpu")
 with tempfile.TemporaryDirectory() as folder:
-    trainer = diffusion_trainer(load_settings("laptop"), "pddpm", 0, slices, slices, Path(folder) / "model")
+    trainer = make_method("pddpm", load_settings("laptop")).trainer(slices, slices, Path(folder) / "model")
     trainer.step(0)  # caches and first allocations
     print("ready", flush=True)
     sys.stdin.readline()

@@ -56,7 +56,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_sc
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.evaluation.thresholds import healthy_quantile
-from pddm_utils.methods.pipelines import subject_seed
+from pddm_utils.methods.base import subject_seed
 from pddm_utils.methods.registry import METHOD_COLOURS
 
 SIZE = 32

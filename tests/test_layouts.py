@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.benchmark.models import model_folder
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.cohort import cohort_rows
@@ -327,15 +328,15 @@ def test_profile_on_a_manifest(tmp_path: Path) -> None:
         ("test", "tumour"): 2,
         ("test", "ms"): 2,
     }
-    key = settings.training_key("ddpm", 0)
+    folder = model_folder(settings, "ddpm", 0, Path("runs"))
     table.write_text(table.read_text() + "extra,simulated:9,,,train,simulated-t2-healthy,T2\n")
-    assert settings.training_key("ddpm", 0) != key, "another table, another model"
+    assert model_folder(settings, "ddpm", 0, Path("runs")) != folder, "another table, another model"
     with pytest.raises(InputError, match="no healthy FLAIR scan with split train"):
         cohort_rows(load_settings("smoke", choices | {"contrast": "FLAIR"}))
     with pytest.raises(InputError, match="the cohort 'manifest' needs a CSV, others take none"):
         load_settings("smoke", {"cohort": "manifest"})
-    with pytest.raises(InputError, match="correct the setting manifest"):
-        load_settings("smoke", choices | {"manifest": "none.csv"}).training_key("ddpm", 0)
+    with pytest.raises(InputError, match="none.csv"):
+        cohort_rows(load_settings("smoke", choices | {"manifest": "none.csv"}))
 
 
 def test_a_subjects_split_does_not_depend_on_who_else_is_there() -> None:

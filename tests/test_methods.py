@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
 from pddm_utils.benchmark import evaluate
-from pddm_utils.benchmark.models import LEARNING_METHODS, make_method, model_folder, open_method
+from pddm_utils.benchmark.models import model_folder
 from pddm_utils.benchmark.run import Benchmark, run_benchmark
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
@@ -20,27 +20,32 @@ from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.objective import Batch
 from pddm_utils.diffusion.pipeline import make_scheduler
-from pddm_utils.methods import anoddpm
-from pddm_utils.methods.anoddpm import AnoDDPMReconstruction, ddim_reverse, trailing_timesteps
-from pddm_utils.methods.autoencoders import AutoencoderReconstruction, kl_to_standard_normal
+from pddm_utils.diffusion.sampling import ddim_reverse, trailing_timesteps
+from pddm_utils.methods.autoencoders import kl_to_standard_normal
+from pddm_utils.methods.base import subject_seed
 from pddm_utils.methods.dae import NOISE_CELL, NOISE_STD, coarse_noise
-from pddm_utils.methods.fanogan import AdversarialNetworks, FAnoGANObjective, gradient_penalty
-from pddm_utils.methods.learned import NetworkReconstruction, SliceBatch
-from pddm_utils.methods.mddpm import MASKED_SHARE, PATCH_SIZE, MaskedDrawer, patch_mask
-from pddm_utils.methods.pca import PCAReconstruction
-from pddm_utils.methods.random_boxes import RandomBoxDrawer, RandomBoxObjective
-from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.methods.ddpm import DDPM
+from pddm_utils.methods.fanogan import AdversarialNetworks, FAnoGAN, gradient_penalty
+from pddm_utils.methods.mddpm import MASKED_SHARE, PATCH_SIZE, MaskedDDPM, patch_mask
+from pddm_utils.methods.networks import NetworkMethod, SliceBatch
+from pddm_utils.methods.registry import (
+    METHODS,
+    NOISE_LEVEL_METHODS,
+    TRAINED_METHODS,
+    make_method,
+    method_class,
+    open_method,
+    training_key,
+)
 from pddm_utils.training.loop import read_training
 from test_training import ArraySlices
 
 SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16, "warmup_steps": 2}
 METHOD_PAGE = (Path(__file__).parents[1] / "book" / "method.md").read_text(encoding="utf-8")
-NETWORK_METHODS = [name for name, method in LEARNING_METHODS.items() if issubclass(method, NetworkReconstruction)]
+NETWORK_METHODS = [name for name in TRAINED_METHODS if issubclass(method_class(name), NetworkMethod)]
 
 
 TINY = {
@@ -63,6 +68,11 @@ def settings(**overrides) -> Settings:
     return load_settings("smoke", SMALL | overrides)
 
 
+def made(name: str, size: int = 32, **overrides) -> NetworkMethod:
+    """A method for slices of another size."""
+    return method_class(name)(name, settings(**overrides), image_size=size)
+
+
 def generators(count: int, first: int = 0) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(first + number) for number in range(count)]
 
@@ -74,8 +84,16 @@ def make_scan(size: int = 96) -> Scan:
 
 
 def test_every_method_that_learns_has_a_class_and_every_noise_level_a_learner() -> None:
-    assert set(LEARNING_METHODS) == set(TRAINED_METHODS) and set(NOISE_LEVEL_METHODS) <= set(TRAINED_METHODS)
+    assert all(make_method(name, settings()).name == name for name in METHODS)
+    assert set(NOISE_LEVEL_METHODS) <= set(TRAINED_METHODS)
     assert set(load_settings("methods").methods) == set(METHODS)
+
+
+def test_an_unknown_method_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="method pddm does not exist; choose among intensity, pca, ae, .*ddpm"):
+        Benchmark(load_settings("smoke", {"methods": ["pddm"]}), False, tmp_path, tmp_path)
+    with pytest.raises(InputError, match="choose among"):
+        make_method("pddm", settings())
 
 
 # PCA
@@ -85,7 +103,7 @@ def test_pca_rebuilds_what_lies_in_a_low_rank_set_and_nothing_else(tmp_path: Pat
     rng = np.random.default_rng(0)
     axes, slices = rng.random((3, 16, 16)), ArraySlices(0)
     slices.slices = [np.tensordot(rng.dirichlet(np.ones(3)), axes, 1).astype(np.float32) for _ in range(40)]
-    method = PCAReconstruction("pca", settings(train_steps=20), 0)
+    method = make_method("pca", settings(train_steps=20))
     method.fit(slices, slices, tmp_path / "pca")
     image = np.stack(slices.slices[:5])
     scan = dataclasses.replace(make_scan(16), image=image)
@@ -114,7 +132,7 @@ def test_kl_divergence_is_that_of_torch_distributions() -> None:
 def test_vae_loss_is_l1_plus_divergence_per_pixel_and_ae_loss_is_l1() -> None:
     batch = SliceBatch(torch.rand(2, 1, 32, 32) * 2 - 1, generators(2))
     for name in ("ae", "vae", "svae"):
-        objective = LEARNING_METHODS[name].objective(name, settings(), 32)
+        objective = made(name)
         network = objective.make_network().eval()
         with torch.no_grad():
             mean, log_variance = network.encode(batch.clean)
@@ -147,7 +165,7 @@ def test_coarse_noise_has_the_spread_of_interpolated_normal_values() -> None:
 
 
 def test_dae_leaves_the_background_alone() -> None:
-    objective = LEARNING_METHODS["dae"].objective("dae", settings(), 32)
+    objective = made("dae")
     network = objective.make_network().eval()
     black = torch.full((1, 1, 32, 32), -1.0)
     assert objective.loss(network, SliceBatch(black, generators(1))).item() == 0
@@ -176,12 +194,12 @@ def test_encoder_loss_weighs_slice_and_features() -> None:
         rebuilt = network.generator(network.encoder(slices))
         features = network.critic["features"]
         expected = ((rebuilt - slices) ** 2).mean() + ((features(rebuilt) - features(slices)) ** 2).mean()
-        torch.testing.assert_close(FAnoGANObjective.encoder_loss(network, slices), expected)
+        torch.testing.assert_close(FAnoGAN.encoder_loss(network, slices), expected)
     assert rebuilt.abs().max() <= 1
 
 
 def test_each_part_of_fanogan_is_updated_in_its_phase_only(tmp_path: Path) -> None:
-    trainer = make_method(settings(train_steps=12), "fanogan", 0).trainer(
+    trainer = make_method("fanogan", settings(train_steps=12)).trainer(
         ArraySlices(4, 32), ArraySlices(2, 32), tmp_path / "model"
     )
 
@@ -202,7 +220,7 @@ def test_reverse_process_starts_at_the_noise_level_and_is_evenly_spaced() -> Non
     assert trailing_timesteps(499, 10) == list(range(499, -1, -50))
     uneven = trailing_timesteps(818, 10)
     assert uneven[0] == 818 and len(uneven) == 10 and set(-np.diff(uneven)) <= {81, 82, 83} and uneven[-1] < 83
-    with pytest.raises(InputError, match="there are 1 to 5 steps"):
+    with pytest.raises(InputError, match="there are 1 to 5"):
         trailing_timesteps(4, 6)
 
 
@@ -235,20 +253,18 @@ def test_a_perfect_predictor_walks_back_to_the_clean_slice() -> None:
 def test_anoddpm_reconstructs_with_the_number_of_steps_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(train_steps=2, ddim_steps=3)
     source = ArraySlices(2, 96)
-    method = make_method(chosen, "anoddpm", 0)
+    method = make_method("anoddpm", chosen)
     method.fit(source, source, tmp_path / "model")
     assert method.pipeline.config.noise == "simplex" and method.pipeline.config.box_size == 96
-    seen = []
-
-    def watched(network: torch.nn.Module, timestep: int) -> torch.nn.Module:
-        fast = inference_network(network, timestep)
-        fast.register_forward_pre_hook(lambda module, inputs: seen.append((timestep, int(inputs[1]))))
-        return fast
-
-    monkeypatch.setattr(anoddpm, "inference_network", watched)
+    unet, seen = method.pipeline.unet, []
+    unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
     rebuilt = method.reconstruct(make_scan(), 299)
-    assert seen == [(299, 299), (199, 199), (99, 99)] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
-    assert isinstance(method, AnoDDPMReconstruction) and 0 <= rebuilt.min() <= rebuilt.max() <= 1
+    assert seen == [299, 199, 99] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
+    assert 0 <= rebuilt.min() <= rebuilt.max() <= 1
+    expected = method.pipeline.reconstruct_volume(
+        make_scan().image, make_scan().brain_mask, 299, subject_seed(make_scan()), steps=3
+    )
+    torch.testing.assert_close(torch.from_numpy(rebuilt), torch.from_numpy(expected))
 
 
 def test_masks_hide_the_same_number_of_patches_and_every_patch_sometimes() -> None:
@@ -261,12 +277,10 @@ def test_masks_hide_the_same_number_of_patches_and_every_patch_sometimes() -> No
 
 
 def test_masked_patches_are_black_under_the_noise_and_clean_in_the_target() -> None:
-    grid, chosen = BoxGrid(64, 64), settings()
-    batch = MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0).draw(range(4))
-    plain = super(MaskedDrawer, MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0))
-    drawer = MaskedDrawer(ArraySlices(4, 64), chosen, grid, 0)
-    drawer.visible = plain.visible
-    unmasked = drawer.draw(range(4))
+    source = ArraySlices(4, 64)
+    batch, unmasked = (
+        kind("mddpm", settings(), image_size=64).draw(source, 0, range(4)) for kind in (MaskedDDPM, DDPM)
+    )
     assert torch.equal(batch.clean, unmasked.clean) and torch.equal(batch.timesteps, unmasked.timesteps)
     level = make_scheduler().alphas_cumprod[batch.timesteps].view(-1, 1, 1, 1)
     hidden = batch.noisy != unmasked.noisy
@@ -276,10 +290,9 @@ def test_masked_patches_are_black_under_the_noise_and_clean_in_the_target() -> N
 
 
 def test_random_boxes_weigh_every_pixel_alike() -> None:
-    objective = RandomBoxObjective("pddpm-random", settings(), 32)
-    drawer = objective.drawer(ArraySlices(2), 0)
-    assert isinstance(drawer, RandomBoxDrawer)
-    masks = torch.cat([drawer.draw(range(start, start + 500)).mask for start in range(0, 3000, 500)])
+    objective = made("pddpm-random")
+    source = ArraySlices(2)
+    masks = torch.cat([objective.draw(source, 0, range(start, start + 500)).mask for start in range(0, 3000, 500)])
     share = masks.float().mean(0)
     expected = (16 / (32 + 15)) ** 2
     assert (share - expected).abs().max() < 4.5 * (expected * (1 - expected) / len(masks)) ** 0.5
@@ -296,7 +309,7 @@ def test_random_boxes_weigh_every_pixel_alike() -> None:
 
 
 def test_condition_reaches_the_prediction() -> None:
-    objective = LEARNING_METHODS["cddpm"].objective("cddpm", settings(), 32)
+    objective = made("cddpm")
     network = objective.make_network().eval()
     noisy, steps = torch.randn(1, 1, 32, 32), torch.tensor([500])
     with torch.no_grad():
@@ -320,17 +333,16 @@ SIZES = {
 def test_networks_have_the_size_their_docstring_states_and_no_buffers(name: str) -> None:
     for size, expected in zip(("laptop", "paper"), SIZES[name], strict=True):
         with torch.device("meta"):
-            objective = LEARNING_METHODS[name].objective(name, settings(network=size), 96)
-            network = objective.make_network()
+            network = made(name, 96, network=size).make_network()
         assert parameter_count(network) == expected
-        assert f"{expected:,}" in LEARNING_METHODS[name].objective.__doc__ and f"| {expected:,} |" in METHOD_PAGE
+        assert f"{expected:,}" in method_class(name).__doc__ and f"| {expected:,} |" in METHOD_PAGE
         assert not list(network.buffers())
 
 
 @pytest.mark.parametrize("name", ["vae", "fanogan"])
 def test_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, name: str) -> None:
     def run(folder: Path, stop: int | None) -> Path | None:
-        trainer = make_method(settings(), name, 0).trainer(ArraySlices(8), ArraySlices(3), folder)
+        trainer = make_method(name, settings()).trainer(ArraySlices(8), ArraySlices(3), folder)
         original = trainer.step
 
         def step(number: int) -> float:
@@ -353,20 +365,18 @@ def test_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, name: 
 
 
 def test_weights_of_another_network_are_one_clear_error(tmp_path: Path) -> None:
-    AutoencoderReconstruction("ae", settings(train_steps=1), 0).fit(
-        ArraySlices(2, 96), ArraySlices(2, 96), tmp_path / "ae"
-    )
+    make_method("ae", settings(train_steps=1)).fit(ArraySlices(2, 96), ArraySlices(2, 96), tmp_path / "ae")
     for name, size in (("vae", "smoke"), ("ae", "laptop"), ("fanogan", "smoke"), ("cddpm", "smoke")):
         with pytest.raises(InputError, match="weights of another network than"):
-            LEARNING_METHODS[name].from_pretrained(tmp_path / "ae", name, settings(network=size))
+            open_method(name, settings(network=size), folder=tmp_path / "ae")
     with pytest.raises(InputError, match="weights of another method"):
-        PCAReconstruction.from_pretrained(tmp_path / "ae", "pca", settings())
+        open_method("pca", settings(), folder=tmp_path / "ae")
     with pytest.raises(InputError, match="no such file; train vae first"):
-        LEARNING_METHODS["vae"].from_pretrained(tmp_path, "vae", settings())
+        open_method("vae", settings(), folder=tmp_path)
     path = tmp_path / "ae" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="damaged"):
-        AutoencoderReconstruction.from_pretrained(tmp_path / "ae", "ae", settings())
+        open_method("ae", settings(), folder=tmp_path / "ae")
 
 
 def test_training_keys_depend_on_what_the_method_uses_only() -> None:
@@ -376,12 +386,13 @@ def test_training_keys_depend_on_what_the_method_uses_only() -> None:
         ({"schedule": "linear"}, set(NOISE_LEVEL_METHODS)),
         ({"learning_rate": 0.5}, set(TRAINED_METHODS) - {"pca", "fanogan"}),
         ({"network": "laptop"}, set(TRAINED_METHODS) - {"pca"}),
+        ({"box_size": 8}, {"pddpm", "pddpm-random"}),
         ({"ddim_steps": 3, "threads": 2, "timesteps": [249]}, set()),
         ({"train_steps": 13}, set(TRAINED_METHODS)),
     ]:
         other = settings(**change)
         assert {
-            name for name in TRAINED_METHODS if plain.training_key(name, 0) != other.training_key(name, 0)
+            name for name in TRAINED_METHODS if training_key(plain, name, 0) != training_key(other, name, 0)
         } == methods
 
 
@@ -416,4 +427,4 @@ def test_all_methods_pass_through_the_benchmark(tmp_path: Path, monkeypatch: pyt
     new = {path.name for path in (made.runs / "parts").iterdir()} - parts
     assert {name.split("-")[1] for name in new} == {"anoddpm"}  # everything else was there
     with pytest.raises(InputError, match="weights of another network"):
-        open_method(made.settings, "vae", 0, model_folder(made.settings, "ae", 0, made.runs))
+        open_method("vae", made.settings, folder=model_folder(made.settings, "ae", 0, made.runs))

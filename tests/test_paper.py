@@ -16,7 +16,7 @@ from pddm_utils.data.slices import HealthySlices
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.methods.registry import make_method
 from pddm_utils.training import loop as training
 from pddm_utils.training.estimate import estimate_training
 from pddm_utils.training.loop import learning_rate_at, read_training
@@ -102,7 +102,7 @@ def test_dry_run_of_the_paper_profile(tmp_path: Path, monkeypatch) -> None:
     rows, cache = cohort_rows(settings), ScanCache(tmp_path / "cache")
     prepare_all(rows, cache, progress=False)
     train, val = (HealthySlices([row for row in rows if row.split == split], cache) for split in ("train", "val"))
-    made = diffusion_trainer(settings, "pddpm", 0, train, val, tmp_path / "model")
+    made = make_method("pddpm", settings).trainer(train, val, tmp_path / "model")
     assert parameter_count(made.network) == PAPER_PARAMETERS
     folder = made.run()
     (entry,) = read_training(folder)["history"]

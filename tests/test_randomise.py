@@ -24,7 +24,7 @@ from pddm_utils.data.prepare import ScanCache
 from pddm_utils.data.simulation.randomise import CSF, LABELS, MIXED, WHITE, draw_levels, randomise
 from pddm_utils.data.simulation.randomised_slices import APPEARANCES, RandomisedSlices, framed_labels
 from pddm_utils.data.sources.ixi import ixi_rows
-from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.methods.registry import make_method
 from pddm_utils.show.randomised import randomised_figure
 from pddm_utils.training.loop import read_training
 
@@ -254,7 +254,7 @@ def test_the_recipe_trains_on_training_subjects_alone(tree: Path, tmp_path: Path
 def test_interrupted_training_resumes_to_the_same_weights(tree: Path, cache: ScanCache, tmp_path: Path) -> None:
     def trainer(name: str):
         train, val = (RandomisedSlices(rows_of(tree, split), cache) for split in ("train", "val"))
-        return diffusion_trainer(small_settings(), "pddpm", 0, train, val, tmp_path / name)
+        return make_method("pddpm", small_settings()).trainer(train, val, tmp_path / name)
 
     whole, stopped = trainer("whole").run(), trainer("stopped")
     original = stopped.step

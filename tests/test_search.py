@@ -41,7 +41,7 @@ from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
-from pddm_utils.methods.pipelines import subject_seed
+from pddm_utils.methods.base import subject_seed
 
 ROOT = Path(__file__).parents[1]
 SIZE = 32

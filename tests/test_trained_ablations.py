@@ -14,7 +14,7 @@ from pddm_utils.benchmark.studies.ablation_tables import read_ablation
 from pddm_utils.benchmark.studies.recipes import (
     MIXED_SIZES,
     RECIPES,
-    MixedBoxObjective,
+    MixedBoxDDPM,
     Recipe,
     chosen_level,
     fine_tuning,
@@ -30,13 +30,13 @@ from pddm_utils.benchmark.studies.trained import (
 )
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
-from pddm_utils.diffusion.objective import PatchedObjective
 from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.training.loop import read_training
 
 SMALL = {
     "fixed grid": Recipe("smoke"),
-    "mixed boxes": Recipe("smoke", objective=MixedBoxObjective),
+    "mixed boxes": Recipe("smoke", made_by=MixedBoxDDPM),
     "tuned": Recipe("smoke", changes={"learning_rate": 1e-12}, start="fixed grid"),
 }
 
@@ -84,8 +84,7 @@ def test_recipes_differ_in_what_they_say_and_nothing_else() -> None:
 
 
 def test_boxes_of_every_size_are_drawn() -> None:
-    objective = MixedBoxObjective("pddpm", load_settings("smoke"), 96)
-    batch = objective.drawer(Noise(), seed=0).draw(range(200))
+    batch = MixedBoxDDPM("pddpm", load_settings("smoke")).draw(Noise(), 0, range(200))
     sides = batch.mask.flatten(1).sum(1).sqrt().tolist()
     counts = {size: sides.count(size) for size in MIXED_SIZES}
     assert sum(counts.values()) == 200 and min(counts.values()) > 15
@@ -95,7 +94,7 @@ def test_boxes_of_every_size_are_drawn() -> None:
 def test_fine_tuning_starts_from_the_trained_weights(run: TrainedAblations) -> None:
     start = run.folder("fixed grid")
     settings = load_settings("smoke")
-    first = fine_tuning(PatchedObjective, start)("pddpm", settings, 96).make_network().state_dict()
+    first = fine_tuning(PatchedDDPM, start)("pddpm", settings).make_network().state_dict()
     for name, value in load_pipeline(start).unet.state_dict().items():
         torch.testing.assert_close(first[name], value.float())
     tuned = load_pipeline(run.folder("tuned")).unet.state_dict()  # at a rate of 1e-12 nothing moves

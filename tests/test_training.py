@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from killing import kill_repeatedly, newest_change
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings, load_settings
-from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.objective import SampleDrawer, box_loss
-from pddm_utils.methods.pipelines import diffusion_trainer
+from pddm_utils.diffusion.objective import Batch, box_loss
+from pddm_utils.methods.registry import make_method, method_class, training_key
 from pddm_utils.training.loop import Trainer, learning_rate_at, read_training
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
@@ -44,7 +43,13 @@ def settings(**overrides) -> Settings:
 
 
 def trainer(folder: Path, method: str = "pddpm", seed: int = 0, **overrides) -> Trainer:
-    return diffusion_trainer(settings(**overrides), method, seed, ArraySlices(8), ArraySlices(3), folder)
+    return make_method(method, settings(**overrides), seed).trainer(ArraySlices(8), ArraySlices(3), folder)
+
+
+def draw(method: str, samples: range, seed: int = 0, **overrides) -> Batch:
+    """Training samples of a method, for slices of 32 pixels."""
+    made = method_class(method)(method, settings(**overrides), image_size=32)
+    return made.draw(ArraySlices(8), seed, samples)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -57,17 +62,15 @@ def assert_same(first: Path, second: Path) -> None:
 
 
 def test_a_sample_depends_on_its_number_and_on_nothing_else() -> None:
-    drawer = SampleDrawer(ArraySlices(8), settings(noise="simplex"), BoxGrid(32, 16), seed=3)
-    together, alone = drawer.draw(range(10, 14)), drawer.draw(range(12, 13))
+    together, alone = (draw("pddpm", samples, 3, noise="simplex") for samples in (range(10, 14), range(12, 13)))
     for name in ("clean", "noisy", "mask", "timesteps"):
         assert torch.equal(getattr(together, name)[2:3], getattr(alone, name))
-    other = SampleDrawer(ArraySlices(8), settings(noise="simplex"), BoxGrid(32, 16), seed=4).draw(range(10, 14))
+    other = draw("pddpm", range(10, 14), 4, noise="simplex")
     assert not torch.equal(other.noisy, together.noisy)
 
 
 def test_both_methods_see_the_same_slices_noise_levels_and_noise() -> None:
-    whole = SampleDrawer(ArraySlices(8), settings(), BoxGrid(32, 32), seed=0).draw(range(6))
-    boxed = SampleDrawer(ArraySlices(8), settings(), BoxGrid(32, 16), seed=0).draw(range(6))
+    whole, boxed = (draw(method, range(6)) for method in ("ddpm", "pddpm"))
     assert torch.equal(whole.clean, boxed.clean) and torch.equal(whole.timesteps, boxed.timesteps)
     assert torch.equal(whole.noisy[boxed.mask], boxed.noisy[boxed.mask])
     assert torch.equal(boxed.noisy[~boxed.mask], boxed.clean[~boxed.mask])
@@ -76,8 +79,17 @@ def test_both_methods_see_the_same_slices_noise_levels_and_noise() -> None:
 
 @pytest.mark.parametrize(("power", "above_818"), [(1.0, 0.18), (3.0, 1 - 0.818**3)])
 def test_the_power_shifts_the_drawn_noise_levels_upwards(power: float, above_818: float) -> None:
-    drawer = SampleDrawer(ArraySlices(2), settings(timestep_power=power), BoxGrid(32, 32), seed=0)
-    levels = [drawer._timestep(uniform) for uniform in range(1000)]
+    class Uniform:
+        """A generator that gives a set number."""
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def integers(self, upper: int) -> int:
+            return self.number
+
+    made = method_class("ddpm")("ddpm", settings(timestep_power=power))
+    levels = made.timesteps([Uniform(number) for number in range(1000)], 1000)
     assert min(levels) >= 0 and max(levels) == 999 and levels == sorted(levels)
     assert np.mean(np.array(levels) >= 818) == pytest.approx(above_818, abs=0.003)
     assert levels == list(range(1000)) or power != 1
@@ -100,7 +112,7 @@ def test_learning_rate_warms_up_and_ends_near_zero() -> None:
 
 def test_training_lowers_the_fixed_validation_loss(tmp_path) -> None:
     chosen = settings(train_steps=80, checkpoint_every=10, learning_rate=0.01, ema_decay=0.8)
-    folder = diffusion_trainer(chosen, "ddpm", 0, ArraySlices(2), ArraySlices(2), tmp_path / "model").run()
+    folder = make_method("ddpm", chosen).trainer(ArraySlices(2), ArraySlices(2), tmp_path / "model").run()
     history = [entry["validation_loss"] for entry in read_training(folder)["history"]]
     assert len(history) == 8 and history[-1] < 0.8 * history[0]
 
@@ -143,14 +155,14 @@ def test_parts_of_a_batch_add_up_to_the_whole_batch(tmp_path, micro: int) -> Non
     assert (first - second).norm() < 1e-5 * first.norm() and first.norm() > 0
     steps = [[made.step(step) for step in range(3)] for made in (whole, parts)]
     np.testing.assert_allclose(steps[1], steps[0], rtol=1e-4)
-    assert whole.settings.training_key("ddpm", 0) == parts.settings.training_key("ddpm", 0)
+    assert training_key(whole.settings, "ddpm", 0) == training_key(parts.settings, "ddpm", 0)
 
 
 def test_constant_learning_rate_has_its_own_key() -> None:
     constant = settings(learning_rate_decay="none", warmup_steps=0, learning_rate=1e-4)
     assert {learning_rate_at(step, 20, constant) for step in range(20)} == {1e-4}
     cosine = settings(warmup_steps=0, learning_rate=1e-4)
-    assert constant.training_key("ddpm", 0) != cosine.training_key("ddpm", 0)
+    assert training_key(constant, "ddpm", 0) != training_key(cosine, "ddpm", 0)
 
 
 def test_seed_decides_and_a_finished_run_is_left_alone(tmp_path) -> None:
@@ -184,7 +196,7 @@ def test_checkpoint_of_other_settings_or_damaged_is_refused(tmp_path) -> None:
 
 def test_no_training_slices_is_one_clear_error(tmp_path) -> None:
     with pytest.raises(InputError, match="no training slices"):
-        SampleDrawer(ArraySlices(0), settings(), BoxGrid(32, 16), seed=0)
+        make_method("pddpm", settings()).trainer(ArraySlices(0), ArraySlices(3), tmp_path / "model")
 
 
 def command(runs: Path, *launcher: str) -> list[str]:

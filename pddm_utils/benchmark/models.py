@@ -15,48 +15,21 @@ from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.diffusion.memory import keep_freed_memory
-from pddm_utils.methods.anoddpm import AnoDDPMReconstruction
-from pddm_utils.methods.autoencoders import (
-    AutoencoderReconstruction,
-    SpatialReconstruction,
-    VariationalReconstruction,
-)
+from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.methods.base import Method
-from pddm_utils.methods.cddpm import ConditionedReconstruction
-from pddm_utils.methods.dae import DenoisingReconstruction
-from pddm_utils.methods.fanogan import FAnoGANReconstruction
-from pddm_utils.methods.intensity import IntensityThreshold
-from pddm_utils.methods.pca import PCAReconstruction
-from pddm_utils.methods.pipelines import OBJECTIVES, DiffusionReconstruction
+from pddm_utils.methods.registry import METHODS, TRAINED_METHODS, make_method, open_method, training_key
 from pddm_utils.source_code import code_version
-
-LEARNING_METHODS = {
-    "pca": PCAReconstruction,
-    "ae": AutoencoderReconstruction,
-    "vae": VariationalReconstruction,
-    "svae": SpatialReconstruction,
-    "dae": DenoisingReconstruction,
-    "fanogan": FAnoGANReconstruction,
-    "ddpm": DiffusionReconstruction,
-    "anoddpm": AnoDDPMReconstruction,
-    "mddpm": DiffusionReconstruction,
-    "cddpm": ConditionedReconstruction,
-    "pddpm": DiffusionReconstruction,
-    "pddpm-random": DiffusionReconstruction,
-}
 
 
 def training_code(name: str) -> str:
     """Version of the code that the weights of a method depend on."""
-    made = LEARNING_METHODS[name]
-    module = (OBJECTIVES[name] if made is DiffusionReconstruction else made).__module__
+    module = f"pddm_utils.methods.{METHODS[name].made_by.partition('.')[0]}"
     return code_version(module, "pddm_utils.training.loop", "pddm_utils.data.slices")
 
 
 def scoring_code(name: str) -> str:
     """Version of the code that the scores of a method depend on, besides its weights."""
-    module = LEARNING_METHODS.get(name, IntensityThreshold).__module__
+    module = f"pddm_utils.methods.{METHODS[name].made_by.partition('.')[0]}"
     return code_version(module, "pddm_utils.benchmark.evaluate")
 
 
@@ -88,13 +61,8 @@ def model_folder(
     """
     rows = cohort_rows(settings) if rows is None else rows
     origin = training_origin(training_code(method), healthy_rows(rows, "train") + healthy_rows(rows, "val"))
-    name = f"{method}-seed{seed}-{settings.training_key(method, seed)}"
+    name = f"{method}-seed{seed}-{training_key(settings, method, seed)}"
     return find_folder(runs / "models", name, origin, accept_code_change)
-
-
-def make_method(settings: Settings, name: str, seed: int) -> Method:
-    """An unfitted method."""
-    return LEARNING_METHODS[name](name, settings, seed) if name in LEARNING_METHODS else IntensityThreshold()
 
 
 def train_method(
@@ -118,7 +86,7 @@ def train_method(
         accept_code_change: use, or go on with, what other code trained from the same settings and data.
     """
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
+    fast_cpu()
     rows, cache = cohort_rows(settings) if rows is None else rows, ScanCache(cache_folder)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     folder = model_folder(settings, name, seed, runs, rows, accept_code_change)
@@ -130,7 +98,7 @@ def train_method(
         )
     start_origin(folder, training_origin(training_code(name), train + val))
     prepare_all(train + val, cache)
-    make_method(settings, name, seed).fit(HealthySlices(train, cache), HealthySlices(val, cache), folder)
+    make_method(name, settings, seed).fit(HealthySlices(train, cache), HealthySlices(val, cache), folder)
 
 
 def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: bool) -> Method:
@@ -139,19 +107,9 @@ def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: b
     Raises:
         InputError: its weights are not there or belong to another network.
     """
-    folder = weights_of(settings, name, seed, runs, shipped) if name in LEARNING_METHODS else Path()
-    return open_method(settings, name, seed, folder)
-
-
-def open_method(settings: Settings, name: str, seed: int, folder: Path) -> Method:
-    """A method with the weights that lie in a folder, which one that learns nothing does not look at.
-
-    Raises:
-        InputError: they are not there or belong to another network.
-    """
-    if name not in LEARNING_METHODS:
-        return IntensityThreshold()
-    return LEARNING_METHODS[name].from_pretrained(folder, name, settings, seed)
+    folder = weights_of(settings, name, seed, runs, shipped) if name in TRAINED_METHODS else None
+    fast_cpu()
+    return open_method(name, settings, seed, folder)
 
 
 def weights_of(

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
-from pddm_utils.benchmark.models import open_method, train_method, weights_of
+from pddm_utils.benchmark.models import train_method, weights_of
 from pddm_utils.benchmark.provenance import provenance
 from pddm_utils.benchmark.store import kept_json, kept_table, part_key, write_csv
 from pddm_utils.benchmark.units import models_needed, units_to_score
@@ -33,7 +33,8 @@ from pddm_utils.core.shipped import model_name, weights_folder
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.diffusion.fast_cpu import fast_cpu
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS, check_methods, open_method
 from pddm_utils.training.loop import read_training
 
 
@@ -69,6 +70,7 @@ class Benchmark:
     folds: int = 0
 
     def __post_init__(self) -> None:
+        check_methods(self.settings.methods)
         if self.folds:
             if self.shipped:
                 raise InputError(f"folds {self.folds}: shipped models were trained on one split; train your own")
@@ -262,12 +264,13 @@ def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFra
     rows = [row for row in benchmark.rows if row.split == "val" and row.lesion_mask]
 
     torch.set_num_threads(settings.threads)
+    fast_cpu()
     weights = benchmark.weights(name, seed)
     key = part_key(settings, ("select", name, seed, timestep), rows, weights)
     return kept_table(
         benchmark.runs / "parts" / f"{key}.csv",
         lambda: score_noise_level(
-            open_method(settings, name, seed, weights),
+            open_method(name, settings, seed, weights),
             rows,
             ScanCache(benchmark.cache),
             timestep,
@@ -280,9 +283,10 @@ def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> 
     """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
     settings, parts, cache = benchmark.settings, benchmark.runs / "parts", ScanCache(benchmark.cache)
     torch.set_num_threads(settings.threads)
+    fast_cpu()
     weights = benchmark.weights(name, seed)
 
-    open_once = lru_cache(lambda: open_method(settings, name, seed, weights))  # parts on disk need no network
+    open_once = lru_cache(lambda: open_method(name, settings, seed, weights))  # parts on disk need no network
     val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
     key = part_key(settings, ("thresholds", name, seed, timestep), val, weights)
     thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(open_once(), val, cache, timestep))

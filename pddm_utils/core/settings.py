@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import yaml
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.methods.registry import METHODS
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 _CHOICES = {
@@ -128,9 +125,6 @@ class Settings:
         for name in self.extra_test_sets:
             if not name.endswith(f"-{self.contrast.lower()}"):
                 raise InputError(f"setting extra_test_sets: {name!r} is not {self.contrast}; leave it out")
-        unknown = set(self.methods) - set(METHODS)
-        if unknown:
-            raise InputError(f"setting methods={list(self.methods)}; choose among {', '.join(METHODS)}")
         if "validation" not in self.noise_levels or not set(self.noise_levels) <= {"validation", "authors"}:
             raise InputError(f"setting noise_levels={list(self.noise_levels)}; use validation, authors")
         if any(not 0 <= t < 1000 for t in (*self.timesteps, self.authors_timestep)):
@@ -140,27 +134,9 @@ class Settings:
         """Optimiser steps of the model with this seed."""
         return self.train_steps if seed == self.seeds[0] else self.extra_seed_steps
 
-    def training_key(self, method: str, seed: int) -> str:
-        """Identifies a training run: equal keys give equal weights on one machine."""
-        chosen = {name: getattr(self, name) for name in METHODS[method].trained_by}
-        if self.cohort == "manifest":
-            chosen["manifest"] = _file_digest(Path(self.manifest))
-        return _digest({**chosen, "steps": self.steps_for(seed), "method": method, "seed": seed})
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready mapping of all settings."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); correct the setting manifest") from None
 
 
 def _convert(name: str, kind: str, value: Any) -> Any:

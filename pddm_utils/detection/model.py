@@ -11,6 +11,7 @@ from typing import Any
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
 from pddm_utils.detection.z_score import PlaceStatistics
+from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 
@@ -95,6 +96,7 @@ def load_model(name: str) -> DetectionModel:
     """
     folder = Path(name) if Path(name).is_dir() else weights_folder(name)
     facts = _facts(folder)
+    fast_cpu()
     return DetectionModel(folder, load_pipeline(folder), facts)
 
 

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 
@@ -99,6 +100,35 @@ class BoxGrid:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+class Boxes(NamedTuple):
+    """Boxes of several slices.
+
+    Attributes:
+        rows: integer (P, 4) rows (top, left, height, width).
+        slice_index: integer (P,), the slice each lies in.
+    """
+
+    rows: torch.Tensor
+    slice_index: torch.Tensor
+
+
+def grid_boxes(grid: BoxGrid, mask: torch.Tensor) -> Boxes:
+    """The boxes of a grid that hold any pixel of a mask, slice by slice.
+
+    Args:
+        grid: of the mask's image size.
+        mask: (S, 1, H, W), the brain: bool, or numbers of which nonzero counts.
+
+    Returns:
+        Boxes on the device of `mask`.
+
+    Raises:
+        InputError: a mask of another shape.
+    """
+    pairs = boxes_with_content(grid.boxes, mask).nonzero()  # (P, 2): slice, box
+    return Boxes(grid.boxes.to(mask.device)[pairs[:, 1]], pairs[:, 0])
 
 
 def _draw_integers(upper: int, count: int, generator: Generators) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,10 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.logging import disable_progress_bar
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.diffusion.boxes import BoxGrid, Generators, boxes_with_content, noise_boxes, stitch
-from pddm_utils.diffusion.fast_cpu import inference_network
-from pddm_utils.diffusion.memory import keep_freed_memory
-from pddm_utils.diffusion.noise import NOISES
+from pddm_utils.diffusion.boxes import Boxes, BoxGrid, grid_boxes, stitch
+from pddm_utils.diffusion.fast_cpu import for_inference
+from pddm_utils.diffusion.noise import NOISES, Generators
+from pddm_utils.diffusion.sampling import Predict, noise_and_walk_back, trailing_timesteps
 
 
 @dataclass
@@ -24,11 +25,15 @@ class ReconstructionOutput(BaseOutput):
 
     Attributes:
         reconstruction: pseudo-healthy slices x^, `(B, 1, H, W)` float32 in [0, 1].
-        forward_passes: number of (slice, box) pairs the network saw.
+        forward_passes: number of slices the network saw.
+        predictions: the network's outputs before they are stitched, `(P, 1, H, W)`, about in [-1, 1].
+        boxes: the box and the slice of each of them.
     """
 
     reconstruction: torch.Tensor
     forward_passes: int
+    predictions: torch.Tensor
+    boxes: Boxes
 
 
 def make_scheduler(beta_schedule: str = "squaredcos_cap_v2") -> DDPMScheduler:
@@ -79,49 +84,62 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         slices: torch.Tensor,
         brain_mask: torch.Tensor | None = None,
         timestep: int | None = None,
+        *,
+        steps: int = 1,
+        boxes: BoxGrid | Boxes | None = None,
+        noise: str | torch.Tensor | None = None,
         seed: int | None = None,
         generator: Generators = None,
         max_boxes: int | None = None,
     ) -> ReconstructionOutput:
-        """Reconstruct slices with one forward pass a box.
+        """Reconstruct slices, box by box.
 
         Args:
             slices: `(B, 1, H, W)` in [0, 1].
-            brain_mask: `(B, 1, H, W)` bool; boxes without brain are not computed and keep the slice. All of
-                the slice counts when left out.
+            brain_mask: `(B, 1, H, W)` bool; boxes of a grid without brain are not computed and keep the slice. All
+                of the slice counts when left out.
             timestep: noise level, 0-999; the pipeline's own when left out.
+            steps: forward passes a box: 1 predicts x_0 at once, as published; more walk back with DDIM.
+            boxes: a grid, or boxes at any places; the pipeline's own grid when left out.
+            noise: `gaussian`, `simplex`, or fields that broadcast to `(P, 1, H, W)`, one for each box; of the
+                pipeline's own kind when left out.
             seed: seeds the noise when no `generator` is given; the same seed gives the same result.
             generator: source of the noise fields; one field is drawn per (slice, box) pair.
             max_boxes: boxes in one network call, which bounds the memory; `boxes_at_once` when left out.
 
         Raises:
-            InputError: slices of the wrong shape or range, or a timestep outside the schedule.
+            InputError: slices of the wrong shape or range, a timestep outside the schedule, or more steps than
+                noise levels.
         """
         clean, active = self._check(slices, brain_mask)
         timestep = self.config.timestep if timestep is None else timestep
         if not 0 <= timestep < self.scheduler.config.num_train_timesteps:
             raise InputError(f"timestep {timestep}; use 0 to {self.scheduler.config.num_train_timesteps - 1}")
-        if generator is None and seed is not None:
-            generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
-        grid = BoxGrid(tuple(clean.shape[-2:]), self.config.box_size, self.config.stride)
-        pairs = boxes_with_content(grid.boxes, active).nonzero()  # (P, 2): slice, box
-        slice_index, boxes = pairs[:, 0], grid.boxes.to(clean.device)[pairs[:, 1]]
-        draw = NOISES[self.config.noise]
-        noise = draw((len(pairs), *clean.shape[1:]), generator=generator, device=clean.device, dtype=clean.dtype)
-        predictions = torch.empty_like(noise)
+        timesteps = trailing_timesteps(timestep, steps)
+        if not isinstance(boxes, Boxes):
+            own = BoxGrid(tuple(clean.shape[-2:]), self.config.box_size, self.config.stride)
+            boxes = grid_boxes(boxes or own, active)
+        rows, index = boxes.rows.to(clean.device), boxes.slice_index.to(clean.device)
+        if not isinstance(noise, torch.Tensor):
+            if generator is None and seed is not None:
+                generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
+            draw = NOISES[noise or self.config.noise]
+            noise = draw((len(rows), *clean.shape[1:]), generator=generator, device=clean.device, dtype=clean.dtype)
+        noise, predict = noise.expand(len(rows), *clean.shape[1:]), self._predictor(timesteps)
+        predictions = torch.empty_like(noise, memory_format=torch.contiguous_format)
         max_boxes = max_boxes or boxes_at_once(clean.device)
-        network, dtype = inference_network(self.unet, timestep), self.unet.dtype
-        for start in range(0, len(pairs), max_boxes):
-            part = slice(start, start + max_boxes)
-            inputs = self._noisy(clean[slice_index[part]], noise[part], boxes[part], timestep)
-            predictions[part] = network(inputs.to(dtype), timestep).sample.to(clean.dtype)
-        stitched = stitch(predictions, boxes, slice_index, len(clean), fill=clean)
-        return ReconstructionOutput((stitched.clamp(-1, 1) + 1) / 2, len(pairs))
+        for part in (slice(start, start + max_boxes) for start in range(0, len(rows), max_boxes)):
+            predictions[part] = noise_and_walk_back(
+                predict, self.scheduler, clean[index[part]], noise[part], rows[part], timesteps
+            )
+        stitched = stitch(predictions, rows, index, len(clean), fill=clean)
+        reconstruction = (stitched.clamp(-1, 1) + 1) / 2
+        return ReconstructionOutput(reconstruction, len(rows) * steps, predictions, Boxes(rows, index))
 
-    def _noisy(self, clean: torch.Tensor, noise: torch.Tensor, boxes: torch.Tensor, timestep: int) -> torch.Tensor:
-        """x~_t, noised inside one box a row: all `(P, 1, H, W)`."""
-        steps = torch.full((len(clean),), timestep, dtype=torch.long, device=clean.device)
-        return noise_boxes(clean, self.scheduler.add_noise(clean, noise, steps), boxes)
+    def _predictor(self, timesteps: list[int]) -> Predict:
+        """x_0 from `(x_t, t)` at these timesteps, in the dtype of x_t."""
+        networks, dtype = {index: for_inference(self.unet, index) for index in timesteps}, self.unet.dtype
+        return lambda noisy, index: networks[index](noisy.to(dtype), index).sample.to(noisy.dtype)
 
     def _check(self, slices: torch.Tensor, brain_mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Slices scaled to [-1, 1] on the network's device, and where there is something to reconstruct."""
@@ -136,7 +154,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
         return clean, active
 
     def reconstruct_volume(
-        self, image: np.ndarray, brain_mask: np.ndarray, timestep: int | None = None, seed: int = 0
+        self, image: np.ndarray, brain_mask: np.ndarray, timestep: int | None = None, seed: int = 0, **options: Any
     ) -> np.ndarray:
         """Reconstruct a prepared volume.
 
@@ -145,11 +163,14 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
             brain_mask: `(D, H, W)` bool.
             timestep: noise level; the pipeline's own when left out.
             seed: seeds the noise.
+            **options: of a call, such as `steps` and `noise`.
 
         Returns:
             `(D, H, W)` float32 in [0, 1], equal to `image` where no box with brain lies.
         """
-        output = self(torch.from_numpy(image)[:, None], torch.from_numpy(brain_mask)[:, None], timestep, seed)
+        output = self(
+            torch.from_numpy(image)[:, None], torch.from_numpy(brain_mask)[:, None], timestep, seed=seed, **options
+        )
         return output.reconstruction[:, 0].cpu().numpy()
 
 
@@ -160,8 +181,6 @@ def boxes_at_once(device: torch.device) -> int:
 
 def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstructionPipeline:
     """Load a pipeline saved as a folder of safetensors, on the GPU when there is one.
-
-    Without one the process keeps freed memory from here on, see `pddm_utils.diffusion.memory.keep_freed_memory`.
 
     Args:
         folder: written by `PatchedReconstructionPipeline.save_pretrained`.
@@ -194,7 +213,4 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
     # Out of the file's own bytes: at another alignment other vector kernels run, and results differ by 1e-6.
     for parameter in pipeline.unet.parameters():
         parameter.data = parameter.data.clone()
-    if torch.cuda.is_available():
-        return pipeline.to("cuda")
-    keep_freed_memory()
-    return pipeline
+    return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,7 +13,7 @@ from pddm_utils.methods.convolutional import (
     make_decoder,
     make_encoder,
 )
-from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
+from pddm_utils.methods.networks import NetworkMethod, SliceBatch
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ class Autoencoder(nn.Module):
         return self.decoder(self.from_latent(latent))
 
 
-class AutoencoderObjective(NetworkObjective):
+class AE(NetworkMethod):
     """AE: mean absolute error of the reconstruction through a dense latent of 128 values (Baur et al. 2021).
 
     Parameters at 96x96: laptop 490,817, paper 1,511,857.
@@ -91,7 +91,7 @@ class AutoencoderObjective(NetworkObjective):
         return network.decode(network.encode(slices)[0])
 
 
-class VariationalObjective(AutoencoderObjective):
+class VAE(AE):
     """VAE: `L1(x, x^) + KL(q(z) || N(0, 1))`, weight 1 (Kingma and Welling 2014, eq. 10; Baur et al. 2021).
 
     Parameters at 96x96: laptop 564,673, paper 1,585,713.
@@ -100,28 +100,10 @@ class VariationalObjective(AutoencoderObjective):
     variational = True
 
 
-class SpatialObjective(VariationalObjective):
+class SpatialVAE(VAE):
     """SVAE: the same loss with a latent map, 6x6 at 96x96, which keeps where things are (Baur et al. 2021).
 
     Parameters at 96x96: laptop 353,009, paper 1,408,993.
     """
 
     spatial = True
-
-
-class AutoencoderReconstruction(NetworkReconstruction):
-    """The `ae` of the benchmark."""
-
-    objective = AutoencoderObjective
-
-
-class VariationalReconstruction(NetworkReconstruction):
-    """The `vae` of the benchmark."""
-
-    objective = VariationalObjective
-
-
-class SpatialReconstruction(NetworkReconstruction):
-    """The `svae` of the benchmark."""
-
-    objective = SpatialObjective

@@ -1,14 +1,18 @@
-"""The protocol every method follows, and the way from a scan to its anomaly map."""
+"""The protocol of the methods, and what those that learn a network share."""
 
 from __future__ import annotations
 
+import zlib
+from abc import abstractmethod
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from pddm_utils.data.scan import Scan
-from pddm_utils.data.slices import HealthySlices
+from pddm_utils.core.settings import Settings
+from pddm_utils.data.scan import SLICE_SIZE, Scan
+from pddm_utils.methods.registry import training_key
+from pddm_utils.training.loop import Objective, SliceSource, Trainer, check_source
 
 
 class Method(Protocol):
@@ -20,8 +24,53 @@ class Method(Protocol):
 
     name: str
 
-    def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         """Learn from healthy slices; keeps its state in `folder`, and goes on from there when interrupted."""
+
+    def open(self, folder: str | Path) -> None:
+        """Take the weights that lie in `folder` (`InputError` when they do not fit)."""
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """Pseudo-healthy volume x^, `(D, H, W)` float32 in [0, 1]; methods without noise ignore the timestep."""
+
+
+def subject_seed(scan: Scan) -> int:
+    """Seed of a scan's noise: every subject has its own, and its copies with and without a lesion share it."""
+    return zlib.crc32(scan.subject.encode())
+
+
+class LearnedMethod(Objective):
+    """A network, the damage it learns to repair, the loss, and how it rebuilds a scan: all of a method in one class.
+
+    Args:
+        name: of the method.
+        settings: network size and training budget.
+        seed: of the training run.
+        image_size: height and width of a slice in pixels.
+    """
+
+    def __init__(self, name: str, settings: Settings, seed: int = 0, image_size: int = SLICE_SIZE) -> None:
+        super().__init__(name, settings, image_size)
+        self.seed = seed
+
+    def key(self, seed: int) -> str:
+        """The settings that the weights depend on, see `training_key`."""
+        return training_key(self.settings, self.name, seed)
+
+    def trainer(self, train: SliceSource, val: SliceSource, folder: Path) -> Trainer:
+        """The training run on these healthy slices."""
+        check_source(train)
+        self.image_size = train[0].shape[-1]
+        return Trainer(self, self.seed, train, val, folder)
+
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
+        """Train, or go on training, and take the finished weights from `folder`."""
+        self.open(self.trainer(train, val, folder).run())
+
+    @abstractmethod
+    def open(self, folder: str | Path) -> None:
+        """Take the weights that lie in `folder` (`InputError` when they do not fit)."""
+
+    @abstractmethod
+    def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
+        """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1]; a method with noise draws that of `subject_seed`."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import NETWORKS, make_network
 from pddm_utils.diffusion.noise import NOISES
-from pddm_utils.diffusion.objective import Batch, SampleDrawer, box_loss
+from pddm_utils.diffusion.objective import Batch, DiffusionObjective
 from pddm_utils.diffusion.pipeline import make_scheduler
+from pddm_utils.diffusion.sampling import noise_and_walk_back
 from pddm_utils.methods.convolutional import dense_latent, make_encoder
-from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction
-from pddm_utils.training.loop import SliceSource
+from pddm_utils.methods.networks import NetworkMethod
 
 
 class ConditionedUNet(nn.Module):
@@ -43,7 +40,7 @@ class ConditionedUNet(nn.Module):
         return self.unet(noisy, timesteps, class_labels=self.encoder(clean)).sample
 
 
-class ConditionedObjective(NetworkObjective):
+class ConditionedDDPM(DiffusionObjective, NetworkMethod):
     """cDDPM: loss `|x_0 - f(x_t, t, E(x_0))|` (Behrendt et al. 2023, arXiv 2312.04215, the conditioned denoising).
 
     The code E(x_0) is one vector for the whole slice: too small to carry a lesion, enough for its intensities. The
@@ -51,24 +48,18 @@ class ConditionedObjective(NetworkObjective):
     with the U-Net. Parameters at 96x96: laptop 852,593, paper 38,478,289.
     """
 
+    @property
+    def grid(self) -> BoxGrid:
+        """One box of the slice's size."""
+        return BoxGrid(self.image_size, self.image_size)
+
     def make_network(self) -> ConditionedUNet:
         """U-Net and encoder, untrained."""
         return ConditionedUNet(self.settings.network, self.image_size)
 
-    def drawer(self, source: SliceSource, seed: int) -> SampleDrawer:
-        """The draws of whole-image diffusion."""
-        return SampleDrawer(source, self.settings, BoxGrid(self.image_size, self.image_size), seed)
-
-    def loss(self, network: ConditionedUNet, batch: Batch, part: str = "") -> torch.Tensor:
-        """L1 over the slice."""
-        prediction = network(batch.noisy, batch.timesteps, batch.clean)
-        return box_loss(prediction.float(), batch.clean, batch.mask)
-
-    def for_inference(self, network: ConditionedUNet) -> ConditionedUNet:
-        """The same with a faster U-Net, which keeps its time embedding, since the code of the slice is added to it."""
-        network = copy.deepcopy(network)
-        network.unet = inference_network(network.unet)
-        return network
+    def predict(self, network: ConditionedUNet, batch: Batch) -> torch.Tensor:
+        """x_0 from x_t and the code of the slice."""
+        return network(batch.noisy, batch.timesteps, batch.clean)
 
     def rebuild(
         self, network: ConditionedUNet, slices: torch.Tensor, timestep: int | None, generator: torch.Generator
@@ -76,12 +67,11 @@ class ConditionedObjective(NetworkObjective):
         """One step from x_t, conditioned on the slice."""
         level = self.settings.authors_timestep if timestep is None else timestep
         noise = NOISES[self.settings.noise](tuple(slices.shape), generator=generator, device=slices.device)
-        steps = torch.full((len(slices),), level, dtype=torch.long, device=slices.device)
-        noisy = make_scheduler(self.settings.schedule).add_noise(slices, noise, steps)
-        return network(noisy, steps, slices)
-
-
-class ConditionedReconstruction(NetworkReconstruction):
-    """The `cddpm` of the benchmark."""
-
-    objective = ConditionedObjective
+        return noise_and_walk_back(
+            lambda noisy, index: network(noisy, index, slices),
+            make_scheduler(self.settings.schedule),
+            slices,
+            noise,
+            self.grid.boxes.to(slices.device).expand(len(slices), 4),
+            [level],
+        )

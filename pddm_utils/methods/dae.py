@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers import UNet2DModel
 from torch import nn
 from torch.nn import functional
 
-from pddm_utils.diffusion.fast_cpu import inference_network
 from pddm_utils.diffusion.network import make_network
-from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
+from pddm_utils.methods.networks import NetworkMethod, SliceBatch
 
 NOISE_STD = 0.4  # 0.2 of the paper, for slices in [-1, 1]
 NOISE_CELL = 8  # pixels a coarse noise value: the paper's 16x16 values on slices of 128 pixels
@@ -33,7 +31,7 @@ def coarse_noise(batch: SliceBatch) -> torch.Tensor:
     return torch.stack([field.roll(shift, dims=(-2, -1)) for field, shift in zip(noise, shifts, strict=True)])
 
 
-class DenoisingObjective(NetworkObjective):
+class DAE(NetworkMethod):
     """DAE: `((f(x + n) - x) * foreground)^2` with coarse noise n in the foreground (Kascenas et al. 2022).
 
     At test time nothing is added: `x^ = f(x)`. Our network is the U-Net of the diffusion models at timestep 0, so
@@ -57,16 +55,6 @@ class DenoisingObjective(NetworkObjective):
         """The network's output for the slice as it is; the background, which it never learnt, stays black."""
         return torch.where(slices > _BACKGROUND, self._apply(network, slices), slices)
 
-    def for_inference(self, network: UNet2DModel) -> nn.Module:
-        """The U-Net at its only timestep."""
-        return inference_network(network, _TIMESTEP)
-
     @staticmethod
     def _apply(network: nn.Module, slices: torch.Tensor) -> torch.Tensor:
         return network(slices, _TIMESTEP).sample
-
-
-class DenoisingReconstruction(NetworkReconstruction):
-    """The `dae` of the benchmark."""
-
-    objective = DenoisingObjective

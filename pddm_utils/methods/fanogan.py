@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pddm_utils.methods.convolutional import LATENT_SIZE, dense_latent, from_dense_latent, make_decoder, make_encoder
-from pddm_utils.methods.learned import NetworkObjective, NetworkReconstruction, SliceBatch
+from pddm_utils.methods.networks import NetworkMethod, SliceBatch
 from pddm_utils.training.loop import Phase
 
 GRADIENT_PENALTY = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)
@@ -50,7 +50,7 @@ class AdversarialNetworks(nn.Module):
         return self.critic["score"](self.critic["features"](slices))
 
 
-class FAnoGANObjective(NetworkObjective):
+class FAnoGAN(NetworkMethod):
     """WGAN-GP in the first half of the steps, the encoder "izi_f" in the second (Schlegl et al. 2019).
 
     Critic: `D(G(z)) - D(x) + 10 (norm(grad D) - 1)^2`, each step; generator: `-D(G(z))`, every fifth step. Encoder:
@@ -108,9 +108,3 @@ class FAnoGANObjective(NetworkObjective):
     ) -> torch.Tensor:
         """`G(E(x))`."""
         return network.generator(network.encoder(slices))
-
-
-class FAnoGANReconstruction(NetworkReconstruction):
-    """The `fanogan` of the benchmark: its map is the residual `|x - G(E(x))|`, as for every method."""
-
-    objective = FAnoGANObjective

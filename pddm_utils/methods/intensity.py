@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import Scan
-from pddm_utils.data.slices import HealthySlices
+from pddm_utils.training.loop import SliceSource
 
 
 class IntensityThreshold:
@@ -17,10 +18,14 @@ class IntensityThreshold:
     residual to numbers serves every method.
     """
 
-    name = "intensity"
+    def __init__(self, name: str = "intensity", settings: Settings | None = None, seed: int = 0) -> None:
+        self.name = name
 
-    def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         """Nothing to learn."""
+
+    def open(self, folder: Path) -> None:
+        """Nothing to open."""
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """`(D, H, W)` float32: 0 everywhere, or 1 in the brain on T1."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pddm_utils.diffusion.boxes import Generators
-from pddm_utils.diffusion.objective import DiffusionObjective, SampleDrawer
+from pddm_utils.diffusion.noise import Generators
+from pddm_utils.methods.ddpm import DDPM
 
 PATCH_SIZE = 16  # pixels
 MASKED_SHARE = 0.25  # of the patches; a choice of ours
@@ -33,16 +33,7 @@ def patch_mask(count: int, image_size: tuple[int, int], generators: list[torch.G
     return pixels[..., : image_size[0], : image_size[1]]
 
 
-class MaskedDrawer(SampleDrawer):
-    """Blackens random patches before the noise is added; the clean slice stays the target."""
-
-    def visible(self, clean: torch.Tensor, generators: Generators) -> torch.Tensor:
-        """The slices `(B, 1, H, W)` with their masked patches black."""
-        mask = patch_mask(len(clean), tuple(clean.shape[-2:]), generators)
-        return clean.masked_fill(mask.to(clean.device), _BLACK)
-
-
-class MaskedObjective(DiffusionObjective):
+class MaskedDDPM(DDPM):
     """mDDPM's masked image modelling (Iqbal et al. 2023, "Unsupervised Anomaly Detection in Medical Images Using Masked
     Diffusion Model", the image-patch masking).
 
@@ -51,4 +42,7 @@ class MaskedObjective(DiffusionObjective):
     37.5 M). The paper's masks in the frequency domain are left out.
     """
 
-    drawer_class = MaskedDrawer
+    def visible(self, clean: torch.Tensor, generators: Generators) -> torch.Tensor:
+        """The slices `(B, 1, H, W)` with their masked patches black."""
+        mask = patch_mask(len(clean), tuple(clean.shape[-2:]), generators)
+        return clean.masked_fill(mask.to(clean.device), _BLACK)

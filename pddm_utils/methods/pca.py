@@ -15,7 +15,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
-from pddm_utils.data.slices import HealthySlices
+from pddm_utils.methods.registry import training_key
 from pddm_utils.training.loop import SliceSource, check_source, draw_slices, finished_key, write_training
 
 COMPONENTS = 64
@@ -24,7 +24,7 @@ _SLICES_AT_ONCE = 320  # of one update; bounds the memory
 _VALIDATION_SLICES = 64
 
 
-class PCAReconstruction:
+class PCA:
     """`x^ = m + W^T W (x - m)`: m the mean slice, W the first 64 principal axes (Pearson 1901; Ross et al. 2008).
 
     scikit-learn's `IncrementalPCA` over the same slices, in the same order, as every other method sees. 599,040
@@ -36,15 +36,20 @@ class PCAReconstruction:
         seed: of the draws.
     """
 
-    def __init__(self, name: str, settings: Settings, seed: int) -> None:
+    def __init__(self, name: str, settings: Settings, seed: int = 0) -> None:
         self.name, self.settings, self.seed = name, settings, seed
-        self.state: dict[str, np.ndarray] | None = None
+        self.pixels, self.state = SLICE_SIZE**2, {}
 
-    def fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
+    def key(self, seed: int) -> str:
+        """The settings that the axes depend on, see `training_key`."""
+        return training_key(self.settings, self.name, seed)
+
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         """Fit unless `folder` holds this very fit; it is short, so an interrupted one starts again."""
-        if finished_key(folder) != self.settings.training_key(self.name, self.seed):
+        if finished_key(folder) != self.key(self.seed):
             self._fit(train, val, folder)
-        self.state = _load(folder, train[0].size)
+        self.pixels = train[0].size
+        self.open(folder)
 
     def _fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         check_source(train)
@@ -69,19 +74,15 @@ class PCAReconstruction:
         save_file(self.state, temporary / WEIGHTS)
         write_training(
             temporary,
-            self.settings,
-            self.name,
+            self,
             self.seed,
             {"step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]},
         )
         replace_folder(temporary, folder)
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, name: str, settings: Settings, seed: int = 0) -> PCAReconstruction:
-        """A method whose axes lie in `folder` (`InputError` when they do not fit)."""
-        method = cls(name, settings, seed)
-        method.state = _load(Path(folder), SLICE_SIZE**2)
-        return method
+    def open(self, folder: str | Path) -> None:
+        """Take the axes that lie in `folder` (`InputError` when they do not fit)."""
+        self.state = _load(Path(folder), self.pixels)
 
     def _project(self, flat: np.ndarray) -> np.ndarray:
         """Slices `(N, H * W)`, each replaced by its nearest point in the span of the axes."""
@@ -90,8 +91,8 @@ class PCAReconstruction:
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1]."""
-        if self.state is None:
-            raise RuntimeError("fit the method or load it with from_pretrained first")
+        if not self.state:
+            raise RuntimeError("fit the method or open its weights first")
         flat = self._project(scan.image.reshape(len(scan.image), -1))
         return flat.reshape(scan.image.shape).clip(0, 1).astype(np.float32)
 

@@ -1,15 +1,27 @@
-"""The methods of the comparison: order, names, colours, and what each depends on. The one table of them."""
+"""The one table of methods: names, colours, who makes them and what each depends on. A new method is a line here."""
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings
+
+if TYPE_CHECKING:  # a table must not cost the import of torch
+    from pddm_utils.methods.base import Method
 
 _DATA = ("cohort", "contrast", "train_subjects", "val_subjects", "batch_size")
 _LEARNING = (*_DATA, "network", "warmup_steps", "learning_rate_decay", "ema_decay", "mixed_precision")
 _NETWORK = (*_LEARNING, "learning_rate")
 _LEVELS = (*_NETWORK, "schedule", "timestep_power")
 _DIFFUSION = (*_LEVELS, "noise")
-_BOXES = ("box_size", "stride")
+_BOXES = (*_DIFFUSION, "box_size", "stride")
 
 
 @dataclass(frozen=True)
@@ -19,6 +31,7 @@ class MethodFacts:
     Attributes:
         label: name in tables and figures.
         colour: in figures; all of them differ for colour-blind readers too.
+        made_by: module and class below `pddm_utils.methods`.
         trained_by: settings its weights depend on, besides the number of steps; empty for one that learns nothing.
         scored_by: settings its scores depend on, besides the weights and the noise level.
         noise_level: whether it takes a timestep, which validation then chooses.
@@ -28,6 +41,7 @@ class MethodFacts:
 
     label: str
     colour: str
+    made_by: str
     trained_by: tuple[str, ...] = ()
     scored_by: tuple[str, ...] = ()
     noise_level: bool = False
@@ -36,22 +50,24 @@ class MethodFacts:
 
 
 METHODS: dict[str, MethodFacts] = {
-    "intensity": MethodFacts("Intensity threshold", "#7F7F7F"),
-    "pca": MethodFacts("PCA", "#190005", _DATA),
-    "ae": MethodFacts("AE", "#503205", _NETWORK),
-    "vae": MethodFacts("VAE", "#9B7850", _NETWORK),
-    "svae": MethodFacts("Spatial VAE", "#E6BE91", _NETWORK),
-    "dae": MethodFacts("DAE, coarse noise", "#503250", _NETWORK),
-    "fanogan": MethodFacts("f-AnoGAN", "#0A0046", _LEARNING),
-    "ddpm": MethodFacts("DDPM, whole image", "#E69F00", (*_DIFFUSION, *_BOXES), noise_level=True, shipped=True),
-    "anoddpm": MethodFacts("AnoDDPM, several steps", "#1414F5", _LEVELS, ("ddim_steps",), noise_level=True),
-    "mddpm": MethodFacts("mDDPM, masked patches", "#4678FF", _DIFFUSION, noise_level=True),
-    "cddpm": MethodFacts("cDDPM, conditioned", "#0528A5", _DIFFUSION, noise_level=True),
+    "intensity": MethodFacts("Intensity threshold", "#7F7F7F", "intensity.IntensityThreshold"),
+    "pca": MethodFacts("PCA", "#190005", "pca.PCA", _DATA),
+    "ae": MethodFacts("AE", "#503205", "autoencoders.AE", _NETWORK),
+    "vae": MethodFacts("VAE", "#9B7850", "autoencoders.VAE", _NETWORK),
+    "svae": MethodFacts("Spatial VAE", "#E6BE91", "autoencoders.SpatialVAE", _NETWORK),
+    "dae": MethodFacts("DAE, coarse noise", "#503250", "dae.DAE", _NETWORK),
+    "fanogan": MethodFacts("f-AnoGAN", "#0A0046", "fanogan.FAnoGAN", _LEARNING),
+    "ddpm": MethodFacts("DDPM, whole image", "#E69F00", "ddpm.DDPM", _DIFFUSION, noise_level=True, shipped=True),
+    "anoddpm": MethodFacts(
+        "AnoDDPM, several steps", "#1414F5", "anoddpm.AnoDDPM", _LEVELS, ("ddim_steps",), noise_level=True
+    ),
+    "mddpm": MethodFacts("mDDPM, masked patches", "#4678FF", "mddpm.MaskedDDPM", _DIFFUSION, noise_level=True),
+    "cddpm": MethodFacts("cDDPM, conditioned", "#0528A5", "cddpm.ConditionedDDPM", _DIFFUSION, noise_level=True),
     "pddpm": MethodFacts(
-        "pDDPM, patched", "#0072B2", (*_DIFFUSION, *_BOXES), noise_level=True, shipped=True, patched=True
+        "pDDPM, patched", "#0072B2", "pddpm.PatchedDDPM", _BOXES, noise_level=True, shipped=True, patched=True
     ),
     "pddpm-random": MethodFacts(
-        "pDDPM, random boxes", "#96C8F5", (*_DIFFUSION, *_BOXES), noise_level=True, patched=True
+        "pDDPM, random boxes", "#96C8F5", "random_boxes.RandomBoxDDPM", _BOXES, noise_level=True, patched=True
     ),
 }
 METHOD_NAMES = {name: facts.label for name, facts in METHODS.items()}
@@ -60,3 +76,63 @@ TRAINED_METHODS = tuple(name for name, facts in METHODS.items() if facts.trained
 NOISE_LEVEL_METHODS = tuple(name for name, facts in METHODS.items() if facts.noise_level)
 SHIPPED_METHODS = tuple(name for name, facts in METHODS.items() if facts.shipped)
 PATCHED_METHODS = tuple(name for name, facts in METHODS.items() if facts.patched)
+
+
+def check_methods(names: Iterable[str]) -> None:
+    """Refuse names that are not in the table (`InputError`)."""
+    unknown = sorted(set(names) - set(METHODS))
+    if unknown:
+        raise InputError(f"method {', '.join(unknown)} does not exist; choose among {', '.join(METHODS)}")
+
+
+def training_key(settings: Settings, name: str, seed: int) -> str:
+    """Identifies a training run by the settings that its weights depend on; the slices have a hash of their own.
+
+    Args:
+        settings: of the run.
+        name: of a method that learns.
+        seed: of the training run.
+    """
+    chosen = {setting: getattr(settings, setting) for setting in METHODS[name].trained_by}
+    content = {**chosen, "steps": settings.steps_for(seed), "method": name, "seed": seed}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def method_class(name: str) -> type[Method]:
+    """The class that makes a method (`InputError` for a name that is not in the table)."""
+    check_methods([name])
+    module, _, made = METHODS[name].made_by.partition(".")
+    return getattr(importlib.import_module(f"pddm_utils.methods.{module}"), made)
+
+
+def make_method(name: str, settings: Settings, seed: int = 0) -> Method:
+    """A method that has learnt nothing yet.
+
+    Args:
+        name: of one of `METHODS` (`InputError` for another).
+        settings: network, noise and training budget.
+        seed: of the training run.
+
+    Example:
+        >>> make_method("pddpm", load_settings("smoke")).name  # doctest: +SKIP
+        'pddpm'
+    """
+    return method_class(name)(name, settings, seed)
+
+
+def open_method(name: str, settings: Settings, seed: int = 0, folder: Path | None = None) -> Method:
+    """A method with its weights.
+
+    Args:
+        name: of one of `METHODS`.
+        settings: those it was trained with.
+        seed: of the training run.
+        folder: where its weights lie; one that learns nothing does not look at it.
+
+    Raises:
+        InputError: the weights are not there, damaged, or of another network.
+    """
+    method = make_method(name, settings, seed)
+    if METHODS[name].trained_by:
+        method.open(folder)
+    return method

@@ -30,8 +30,7 @@ from pddm_utils.detection.z_score import (
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
-from pddm_utils.methods.pipelines import DiffusionReconstruction
-from pddm_utils.methods.registry import SHIPPED_METHODS
+from pddm_utils.methods.registry import SHIPPED_METHODS, open_method
 from pddm_utils.training.loop import finished_key, read_training
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
@@ -95,7 +94,7 @@ def publish(settings: Settings, runs: Path, results: Path, accept_code_change: b
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         facts = _facts(settings, method, rows)
-        facts |= _healthy_facts(settings, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
+        facts |= _healthy_facts(settings, method, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
         _set_timestep(temporary / "model_index.json", facts["timestep"])
         (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
@@ -117,13 +116,15 @@ def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any
     }
 
 
-def _healthy_facts(settings: Settings, source: Path, timestep: int, runs: Path, places: Path) -> dict[str, Any]:
+def _healthy_facts(
+    settings: Settings, name: str, source: Path, timestep: int, runs: Path, places: Path
+) -> dict[str, Any]:
     """What healthy scans look like to the model; their residuals by place go to a file of their own.
 
     Training scans give the residuals by place, validation scans all else: the thresholds of the z-score map, and the
     reference with which `detect` warns where a scan is unlike them.
     """
-    method, cache = DiffusionReconstruction.from_pretrained(source, source.name, settings), ScanCache(runs / "cache")
+    method, cache = open_method(name, settings, folder=source), ScanCache(runs / "cache")
     rows, healthy = cohort_rows(settings), HealthyPlaces()
     for row in healthy_rows(rows, "train")[:REFERENCE_SUBJECTS]:
         scan = every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP)

@@ -45,13 +45,6 @@ class SliceSource(Protocol):
         """One slice, `(H, W)` float32 in [0, 1]."""
 
 
-class Drawer(Protocol):
-    """Draws the training samples of one model."""
-
-    def draw(self, samples: range, device: torch.device | str = "cpu") -> Any:
-        """The samples with these global numbers, whatever batch or process they fall in."""
-
-
 def check_source(source: SliceSource) -> None:
     """Refuse an empty source of slices (`InputError`)."""
     if len(source) == 0:
@@ -93,7 +86,7 @@ class Objective(ABC):
     """What the common loop needs to know of a method.
 
     Args:
-        method: name of the method.
+        name: of the method.
         settings: the run's settings.
         image_size: height and width of a slice in pixels.
 
@@ -105,16 +98,30 @@ class Objective(ABC):
     betas: tuple[float, float] = (0.9, 0.999)
     peak_rate: float | None = None
 
-    def __init__(self, method: str, settings: Settings, image_size: int) -> None:
-        self.method, self.settings, self.image_size = method, settings, image_size
+    def __init__(self, name: str, settings: Settings, image_size: int) -> None:
+        self.name, self.settings, self.image_size = name, settings, image_size
+
+    @abstractmethod
+    def key(self, seed: int) -> str:
+        """Identifies a training run: equal keys, learning from equal slices, give the same weights up to rounding."""
 
     @abstractmethod
     def make_network(self) -> nn.Module:
         """An untrained network without buffers (GroupNorm, not BatchNorm), so that its parameters are all its state."""
 
     @abstractmethod
-    def drawer(self, source: SliceSource, seed: int) -> Drawer:
-        """Draws from these slices with this seed."""
+    def batch(self, clean: torch.Tensor, rngs: Sequence[np.random.Generator]) -> Any:
+        """What the loss needs of these slices: the damage that the network is to repair.
+
+        Args:
+            clean: `(B, 1, H, W)` in [-1, 1].
+            rngs: a generator for each sample; the same ones whatever batch or process it falls in.
+        """
+
+    def draw(self, source: SliceSource, seed: int, samples: range, device: torch.device | str = "cpu") -> Any:
+        """A batch of the samples with these global numbers."""
+        clean, rngs = draw_slices(source, seed, samples)
+        return self.batch(clean.to(device), rngs)
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Any, part: str = "") -> torch.Tensor:
@@ -170,8 +177,8 @@ class Trainer:
     def __init__(self, objective: Objective, seed: int, train: SliceSource, val: SliceSource, folder: Path) -> None:
         self.objective, self.settings, self.seed, self.folder = objective, objective.settings, seed, Path(folder)
         self.steps = self.settings.steps_for(seed)
-        self.drawer = objective.drawer(train, seed)
-        self.validation = objective.drawer(val, _VALIDATION_SEED)
+        check_source(train)
+        self.train, self.val = train, val
         self.checkpoint = self.folder.with_name(f"{self.folder.name}.checkpoint.safetensors")
         self.accelerator = Accelerator(
             mixed_precision=mixed_precision(self.settings), cpu=not torch.cuda.is_available()
@@ -195,7 +202,7 @@ class Trainer:
         Returns:
             The model's folder; with it `training.json` (settings, loss history, times).
         """
-        key = self.settings.training_key(self.objective.method, self.seed)
+        key = self.objective.key(self.seed)
         if finished_key(self.folder) == key:
             self.checkpoint.unlink(missing_ok=True)  # left over when the run was killed in its last moment
             return self.folder
@@ -207,7 +214,7 @@ class Trainer:
             range(self.state["step"], self.steps),
             initial=self.state["step"],
             total=self.steps,
-            desc=f"{self.objective.method} seed {self.seed}",
+            desc=f"{self.objective.name} seed {self.seed}",
             disable=not main,
             mininterval=2.0,
         )
@@ -241,7 +248,7 @@ class Trainer:
             min(share, self.settings.micro_batch_size or share),
             steps,
         )
-        self.accelerator.print(f"{self.objective.method} seed {self.seed}, {estimate}", flush=True)
+        self.accelerator.print(f"{self.objective.name} seed {self.seed}, {estimate}", flush=True)
 
     def step(self, step: int) -> float:
         """One optimiser step for each part, on this process's share of the global batch.
@@ -274,7 +281,7 @@ class Trainer:
         size = self.settings.micro_batch_size or len(samples)
         for start in range(0, len(samples), size):
             few = samples[start : start + size]
-            batch = self.drawer.draw(few, self.accelerator.device)
+            batch = self.objective.draw(self.train, self.seed, few, self.accelerator.device)
             with self.accelerator.autocast():
                 loss = self.objective.loss(self.network, batch, part) * (len(few) / len(samples))
             self.accelerator.backward(loss)
@@ -310,7 +317,8 @@ class Trainer:
         network = self._averaged_network().to(self.accelerator.device)
         losses = []
         for start in range(0, VALIDATION_DRAWS, 16):
-            batch = self.validation.draw(range(start, min(start + 16, VALIDATION_DRAWS)), self.accelerator.device)
+            samples = range(start, min(start + 16, VALIDATION_DRAWS))
+            batch = self.objective.draw(self.val, _VALIDATION_SEED, samples, self.accelerator.device)
             losses.append(self.objective.validation_loss(network, batch).item())
         return float(np.mean(losses))
 
@@ -335,8 +343,7 @@ class Trainer:
         self.objective.save(self._averaged_network(), temporary)
         write_training(
             temporary,
-            self.settings,
-            self.objective.method,
+            self.objective,
             self.seed,
             {"processes": self.accelerator.num_processes, **self.state},
         )
@@ -344,13 +351,13 @@ class Trainer:
         self.checkpoint.unlink(missing_ok=True)
 
 
-def write_training(folder: Path, settings: Settings, method: str, seed: int, state: Mapping[str, Any]) -> None:
+def write_training(folder: Path, learner: Objective, seed: int, state: Mapping[str, Any]) -> None:
     """Write `training.json`: which run this folder holds, with its step, times and loss history."""
     record = {
-        "key": settings.training_key(method, seed),
-        "method": method,
+        "key": learner.key(seed),
+        "method": learner.name,
         "seed": seed,
-        "settings": settings.to_dict(),
+        "settings": learner.settings.to_dict(),
         **state,
     }
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -22,14 +22,16 @@ from pddm_utils.data.prepare import ScanCache, data_digest, prepare_all
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.diffusion.boxes import BoxGrid, Generators, random_grid_boxes
-from pddm_utils.diffusion.objective import DiffusionObjective, PatchedObjective, SampleDrawer
+from pddm_utils.diffusion.boxes import BoxGrid, random_grid_boxes
+from pddm_utils.diffusion.noise import Generators
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.methods.pipelines import OBJECTIVES
+from pddm_utils.methods.pddpm import PatchedDDPM
+from pddm_utils.methods.pipelines import PipelineMethod
+from pddm_utils.methods.registry import method_class, training_key
 from pddm_utils.source_code import code_version
-from pddm_utils.training.loop import SliceSource, Trainer
+from pddm_utils.training.loop import SliceSource
 
 MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
 _PAPER = {
@@ -50,23 +52,17 @@ _SIMULATED_T1 = {
 }
 
 
-class MixedBoxDrawer(SampleDrawer):
-    """Draws a size among those of `MIXED_SIZES` that fit the slice, then a cell of that grid."""
+class MixedBoxDDPM(PatchedDDPM):
+    """pDDPM trained on boxes of every size at once, so that sizes can be compared without a mismatch at test time."""
 
     def boxes(self, count: int, generators: Generators) -> torch.Tensor:
-        """One box per sample, integer `(B, 4)` rows."""
+        """A cell of the grid of a drawn size, among those of `MIXED_SIZES` that fit the slice; `(B, 4)` rows."""
         side = min(self.grid.image_size)
         grids = [BoxGrid(self.grid.image_size, size) for size in MIXED_SIZES if size <= side]
         drawn = [
             (grids[int(torch.randint(len(grids), (1,), generator=generator))], generator) for generator in generators
         ]
         return torch.cat([random_grid_boxes(1, grid, [generator]) for grid, generator in drawn])
-
-
-class MixedBoxObjective(PatchedObjective):
-    """pDDPM trained on boxes of every size at once, so that sizes can be compared without a mismatch at test time."""
-
-    drawer_class = MixedBoxDrawer
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ class Recipe:
         profile: settings to start from.
         method: of the catalogue.
         changes: settings that differ from the profile's.
-        objective: what is learnt, where it is not the method's own.
+        made_by: how it learns, where not as the method itself does.
         start: recipe whose weights it starts from; random ones when empty.
         slices: what it sees of the healthy scans.
     """
@@ -85,7 +81,7 @@ class Recipe:
     profile: str
     method: str = "pddpm"
     changes: Mapping[str, Any] = field(default_factory=dict)
-    objective: type[DiffusionObjective] | None = None
+    made_by: type[PipelineMethod] | None = None
     start: str = ""
     slices: Callable[[Sequence[ManifestRow], ScanCache], SliceSource] = HealthySlices
 
@@ -103,7 +99,7 @@ RECIPES = {
     "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
     "the paper's": Recipe("methods", changes=_PAPER),
     "the paper's, whole slice": Recipe("methods", "ddpm", changes=_PAPER),
-    "mixed boxes": Recipe("methods", objective=MixedBoxObjective),
+    "mixed boxes": Recipe("methods", made_by=MixedBoxDDPM),
     "simulated": Recipe("real", changes=_SIMULATED_T1),
     "real": Recipe("real"),
     "simulated, then real": Recipe("real", start="simulated"),
@@ -112,10 +108,10 @@ RECIPES = {
 }
 
 
-def fine_tuning(objective: type[DiffusionObjective], start: Path) -> type[DiffusionObjective]:
-    """The objective with the trained weights in `start` instead of random first ones."""
+def fine_tuning(made_by: type[PipelineMethod], start: Path) -> type[PipelineMethod]:
+    """The method with the trained weights in `start` instead of random first ones."""
 
-    class FineTuning(objective):
+    class FineTuning(made_by):
         def make_network(self) -> torch.nn.Module:
             network = super().make_network()
             network.load_state_dict(load_pipeline(start).unet.state_dict())
@@ -142,17 +138,17 @@ def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Pat
         raise InputError(f"recipe {name!r}; choose among {', '.join(RECIPES)}")
     recipe, settings = RECIPES[name], RECIPES[name].settings
     rows, seed, cache = cohort_rows(settings), settings.seeds[0], ScanCache(runs / "cache")
-    if recipe.objective is None and not recipe.start and recipe.slices is HealthySlices:
+    if recipe.made_by is None and not recipe.start and recipe.slices is HealthySlices:
         train_method(settings, recipe.method, seed, runs, cache.folder, rows, accept_code_change)
         return model_folder(settings, recipe.method, seed, runs, rows, accept_code_change)
-    objective, start = recipe.objective or OBJECTIVES[recipe.method], None
+    made_by, start = recipe.made_by or method_class(recipe.method), None
     if recipe.start:
         start = train_recipe(recipe.start, runs, accept_code_change)
-        objective = fine_tuning(objective, start)
+        made_by = fine_tuning(made_by, start)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     content = [
-        settings.training_key(recipe.method, seed),
-        recipe.objective and recipe.objective.__name__,
+        training_key(settings, recipe.method, seed),
+        recipe.made_by and recipe.made_by.__name__,
         recipe.slices.__name__,
         weights_digest(start),
         data_digest(train + val),
@@ -162,7 +158,7 @@ def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Pat
     prepare_all(train + val, cache)
     train, val = recipe.slices(train, cache), recipe.slices(val, cache)
     folder = runs / "models" / f"ablation-{recipe.method}-seed{seed}-{key}"
-    return Trainer(objective(recipe.method, settings, train[0].shape[-1]), seed, train, val, folder).run()
+    return made_by(recipe.method, settings, seed).trainer(train, val, folder).run()
 
 
 def chosen_level(

@@ -18,11 +18,11 @@ from torch import nn
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, boxes_with_content, noise_boxes, random_boxes, stitch
-from pddm_utils.diffusion.fast_cpu import inference_network
+from pddm_utils.diffusion.fast_cpu import for_inference
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, boxes_at_once
-from pddm_utils.methods.anoddpm import ddim_reverse, trailing_timesteps
-from pddm_utils.methods.pipelines import subject_seed
+from pddm_utils.diffusion.sampling import ddim_reverse, trailing_timesteps
+from pddm_utils.methods.base import subject_seed
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def predict_boxes(
     generator = torch.Generator().manual_seed(subject_seed(scan) + draw)
     fields = NOISES[noise]((1 if shared else len(rows), *clean.shape[1:]), generator=generator, device=device)
     fields = fields.expand(len(rows), *fields.shape[1:])
-    networks = {index: inference_network(pipeline.unet, index) for index in indices}
+    networks = {index: for_inference(pipeline.unet, index) for index in indices}
     outputs = [
         _walk_back(networks, pipeline.scheduler, clean[slice_index[part]], fields[part], rows[part])
         for part in torch.arange(len(rows), device=device).split(boxes_at_once(device))
