@@ -25,7 +25,6 @@ def _train(arguments: argparse.Namespace) -> None:
         arguments.seed,
         Path(arguments.runs),
         Path(arguments.runs) / "cache",
-        accept_code_change=arguments.accept_code_change,
     )
 
 
@@ -47,7 +46,6 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             arguments.jobs,
             arguments.seeds,
             arguments.datasets,
-            arguments.accept_code_change,
             arguments.folds,
         )
     )
@@ -81,7 +79,6 @@ def _trained_ablations(arguments: argparse.Namespace) -> None:
         Path(arguments.runs),
         arguments.subjects,
         arguments.slice_step,
-        arguments.accept_code_change,
     )
     for path in run_trained_ablations(run, arguments.questions or tuple(TRAINED_QUESTIONS)):
         print(f"written: {path}")
@@ -182,23 +179,13 @@ def _add_detect(commands: Commands) -> None:
     )
 
 
-def _model_options() -> argparse.ArgumentParser:
-    models = argparse.ArgumentParser(add_help=False)
-    models.add_argument(
-        "--accept-code-change",
-        action="store_true",
-        help="use models and checkpoints that other code made from the same settings and data",
-    )
-    return models
-
-
 def _add_train(commands: Commands) -> None:
     train = commands.add(
         "train",
         _train,
         "train one model, or go on with it",
         "--method pddpm --profile smoke",
-        (profile_options(), _model_options()),
+        (profile_options(),),
     )
     train.add_argument("--method", choices=TRAINED_METHODS, required=True)
     train.add_argument("--seed", type=int, default=0)
@@ -210,7 +197,7 @@ def _add_benchmark(commands: Commands) -> None:
         _benchmark,
         "train what is missing, score every method",
         "--profile demo --weights shipped",
-        (profile_options(), _model_options()),
+        (profile_options(),),
     )
     benchmark.add_argument("--weights", choices=("train", "shipped"), default="train")
     benchmark.add_argument("--methods", type=names_in, default=(), metavar="A,B", help="instead of the profile's")
@@ -249,7 +236,7 @@ def _add_studies(commands: Commands) -> None:
         _trained_ablations,
         "change one part of the training at a time; a quarter of an hour each",
         "--questions training_noise",
-        (changed, _model_options()),
+        (changed,),
     )
 
     search = commands.add(

@@ -33,8 +33,8 @@ from diffusers import UNet2DModel  # noqa: E402
 from scipy import ndimage  # noqa: E402
 
 import naive_reference  # noqa: E402
-from pddm_utils.benchmark.provenance import environment  # noqa: E402
 from pddm_utils.core.files import write_text  # noqa: E402
+from pddm_utils.core.provenance import environment  # noqa: E402
 from pddm_utils.core.settings import load_settings  # noqa: E402
 from pddm_utils.core.shipped import weights_folder  # noqa: E402
 from pddm_utils.data.manifest import ManifestRow  # noqa: E402

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.benchmark.models import model_folder
 from pddm_utils.benchmark.run import Benchmark
 from pddm_utils.benchmark.tables import format_summary, read_results, summary_table
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
-from pddm_utils.data.cohort import fold_rows
+from pddm_utils.data.cohort import cohort_rows, fold_rows
 from pddm_utils.data.manifest import check_rows, write_manifest
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.publish.pages import provenance_line
@@ -117,11 +117,14 @@ def test_one_command_trains_scores_and_merges_the_folds(command, printed) -> Non
     assert (by_fold[0] != by_fold[1]).all()
     assert run["folds"] == FOLDS and "--profile paper --folds 2" in provenance_line(run)
 
-    folders = {model["folder"] for model in run["models"].values()}
-    assert len(folders) == FOLDS
-    models = Path(command[command.index("--runs") + 1]) / "models"
-    data = {json.loads((models / f"{name}.origin.json").read_text())["data"] for name in folders}
-    assert len(data) == FOLDS  # each fold saw other scans
+    overrides = {name: value for name, value in run["settings"].items() if name != "profile"}
+    settings = load_settings("paper", overrides)
+    for fold in range(FOLDS):
+        here, elsewhere = (
+            model_folder(settings, "pddpm", fold, results, fold_rows(cohort_rows(settings), seen, FOLDS)).name
+            for seen in (fold, (fold + 1) % FOLDS)
+        )
+        assert run["models"][f"pddpm-seed{fold}"]["folder"] == here != elsewhere  # each fold saw its own scans
 
     summary = summary_table(scores, "auprc")
     cell = format_summary(summary, "simulated-t2-tumour", "pddpm")

@@ -1,25 +1,27 @@
-"""Models and scores are keyed by settings, data and code; nothing is lost, nothing old is passed off as new."""
+"""Models and scores are keyed by settings and data; what another commit made is used, and a warning says so."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from pddm_utils import source_code
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark import models
-from pddm_utils.benchmark.models import train_method, training_code
-from pddm_utils.benchmark.origins import UNKNOWN, Origin, find_folder, other_folders, read_origin, start_origin
+from pddm_utils.benchmark import store
+from pddm_utils.benchmark.models import train_method
 from pddm_utils.benchmark.run import Benchmark, run_benchmark
+from pddm_utils.benchmark.store import Part, kept_parts, key_of
 from pddm_utils.benchmark.units import models_needed, units_to_score
-from pddm_utils.core.errors import InputError
+from pddm_utils.core import provenance
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
-from pddm_utils.source_code import code_version, imported_modules
+from pddm_utils.training import loop
 
 TINY = {
     "train_subjects": 2,
@@ -32,46 +34,6 @@ TINY = {
     "lesion_kinds": ["tumour"],
     "threads": 1,
 }
-NOW, BEFORE = Origin(("now",), "data"), Origin(("before",), "data")
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A package of three modules in the place of ours: `a` imports `room.b`, nobody imports `c`."""
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "__init__.py").write_text("")
-    monkeypatch.setattr(source_code, "_PACKAGE", tmp_path)
-    monkeypatch.setattr(source_code, "_WITHOUT_EFFECT", set())
-    code = {"a": "from pddm_utils.room import b\n", "room/b": "def f(x):\n    return x + 1\n", "c": "x = 1\n"}
-
-    def version(**changes: str) -> str:
-        for name, text in (code | {name.replace("_", "/"): text for name, text in changes.items()}).items():
-            (tmp_path / f"{name}.py").write_text(text)
-        source_code._tree.cache_clear()
-        code_version.cache_clear()
-        return code_version("pddm_utils.a")
-
-    yield version
-    source_code._tree.cache_clear()
-    code_version.cache_clear()
-
-
-def test_version_of_code_is_blind_to_comments_docstrings_and_layout(package) -> None:
-    plain = package()
-    same = '"""What it is."""\n\ndef f(x):\n    """Add."""\n    return (x\n            + 1)  # one\n'
-    assert package(room_b=same) == plain
-    assert package(c="x = 2\n") == plain
-    assert package(room_b="def f(x):\n    return x + 2\n") != plain
-    assert package(a="from pddm_utils.room import b\ny = b.f(1)\n") != plain
-
-
-def test_version_of_code_holds_what_the_result_depends_on() -> None:
-    modules = set(imported_modules("pddm_utils.methods.dae", "pddm_utils.training.loop", "pddm_utils.data.slices"))
-    assert {f"pddm_utils.{name}" for name in ("methods.dae", "methods.learned", "training", "data.simulate")} <= modules
-    assert not {name for name in modules if "evaluation" in name}
-    assert not modules & {"pddm_utils.core.settings", "pddm_utils.core.errors"}
-    assert training_code("dae") != training_code("pddpm") != models.scoring_code("pddpm")
-    assert "pddm_utils.evaluation.metrics" in imported_modules("pddm_utils.benchmark.evaluate")
 
 
 def test_digest_of_data_is_of_what_files_hold_and_not_of_where_they_lie(tmp_path: Path) -> None:
@@ -86,62 +48,100 @@ def test_digest_of_data_is_of_what_files_hold_and_not_of_where_they_lie(tmp_path
     assert data_digest(one) != data_digest([dataclasses.replace(rows[0], contrast="T1")]) != data_digest(one + two)
 
 
-def finished(folder: Path, origin: Origin | None) -> Path:
-    """A finished model, with or without a word about its origin."""
-    if origin:
-        start_origin(folder, origin)
-    folder.mkdir(parents=True)
-    (folder / "training.json").write_text("{}")
-    return folder
+def test_a_key_is_of_settings_data_and_weights(tmp_path: Path) -> None:
+    row = ManifestRow("s1", "simulated:1", "", "", "train", "mine", "T2")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(name.encode())
+    keys = [
+        key_of({"steps": 1, "levels": [1, 2]}),
+        key_of({"steps": 2, "levels": [1, 2]}),
+        key_of({"steps": 1, "levels": [1, 2]}, [row]),
+        key_of({"steps": 1, "levels": [1, 2]}, [dataclasses.replace(row, image="simulated:2")]),
+        key_of({"steps": 1, "levels": [1, 2]}, [row], tmp_path / "a"),
+        key_of({"steps": 1, "levels": [1, 2]}, [row], tmp_path / "b"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of({"levels": (1, 2), "steps": 1}) == keys[0]
 
 
-def test_a_model_of_other_code_is_taken_only_when_told(tmp_path: Path) -> None:
-    new = find_folder(tmp_path, "m-seed0-key", NOW, False)
-    old = finished(find_folder(tmp_path, "m-seed0-key", BEFORE, False), BEFORE)
-    finished(find_folder(tmp_path, "m-seed0-key", Origin(("before",), "others"), False), Origin(("before",), "others"))
-    finished(tmp_path / "m-seed1-key-0", BEFORE)
-    assert find_folder(tmp_path, "m-seed0-key", NOW, False) == new != old
-    assert find_folder(tmp_path, "m-seed0-key", NOW, True) == old  # not the one of other data, nor of another seed
-    assert len(other_folders(new)) == 2
-    finished(new, NOW)
-    assert find_folder(tmp_path, "m-seed0-key", NOW, True) == new
+@pytest.fixture
+def at_commit(monkeypatch: pytest.MonkeyPatch):
+    """Makes the package one of another commit, or with another torch."""
+
+    def change(commit: str, torch: str = "2.0") -> None:
+        monkeypatch.setattr(provenance, "_said", set())
+        made = {"git_commit": commit, "python": "3.11.1", "packages": {"torch": torch}}
+        for module in (provenance, store, loop):
+            monkeypatch.setattr(module, "made_with", lambda: made)
+
+    return change
 
 
-def test_a_model_from_before_versions_were_kept_is_usable(tmp_path: Path) -> None:
-    old = finished(tmp_path / "m-seed0-key", None)
-    assert read_origin(old) == Origin((UNKNOWN,), UNKNOWN)
-    assert find_folder(tmp_path, "m-seed0-key", NOW, True) == old
-    assert find_folder(tmp_path, "m-seed0-key", NOW, False) != old
+A, B = "a" * 40, "b" * 40
 
 
-def test_a_checkpoint_that_other_code_goes_on_with_names_both(tmp_path: Path) -> None:
-    old = find_folder(tmp_path, "m-seed0-key", BEFORE, False)
-    start_origin(old, BEFORE)
-    old.with_name(f"{old.name}.checkpoint.safetensors").write_bytes(b"")
-    assert find_folder(tmp_path, "m-seed0-key", NOW, False) != old
-    assert find_folder(tmp_path, "m-seed0-key", NOW, True) == old
-    for _ in range(2):
-        start_origin(old, NOW)
-        assert read_origin(old) == Origin(("before", "now"), "data")
-    with pytest.raises(InputError, match="code before and now trained it.*--accept-code-change"):
-        find_folder(tmp_path, "m-seed0-key", BEFORE, False)  # its name says before, and that is no longer true
+def messages(call) -> list[str]:
+    """What is said about results that were made with something else."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(one.message) for one in caught if "are used, made with" in str(one.message)]
 
 
-def test_run_says_which_code_trained_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".safetensors"])
+def test_a_part_of_another_commit_is_used_with_a_warning(tmp_path: Path, at_commit, suffix: str) -> None:
+    values = {".csv": pd.DataFrame({"x": [0.5]}), ".json": {"x": 0.1}, ".safetensors": np.full((1, 2, 2), 0.5)}
+    at_commit(A)
+    Part(tmp_path / f"part{suffix}", lambda: values[suffix]).kept()
+    part, found = Part(tmp_path / f"part{suffix}", lambda: pytest.fail("computed again")), []
+    assert messages(lambda: found.append(part.kept())) == []
+    assert str(found[0]) == str(values[suffix])
+    at_commit(B, torch="2.1")
+    (message,) = messages(lambda: found.append(*kept_parts([part], "nothing")))
+    assert "commit aaaaaaa (now bbbbbbb); torch 2.0 (now 2.1)" in message and "Python" not in message
+    assert str(found[1]) == str(found[0])
+
+
+def test_what_was_made_with_uncommitted_changes_is_never_the_same(tmp_path: Path, at_commit) -> None:
+    at_commit(f"{A}-dirty")
+    part = Part(tmp_path / "part.json", lambda: 1)
+    part.kept()
+    (message,) = messages(part.kept)
+    assert "commit aaaaaaa-dirty (now aaaaaaa-dirty)" in message
+
+
+def test_a_benchmark_of_another_commit_is_used_with_one_warning(tmp_path: Path, at_commit) -> None:
     made = Benchmark(load_settings("smoke", TINY), False, tmp_path / "runs", tmp_path / "results")
-    with monkeypatch.context() as patch:
-        patch.setattr(models, "training_code", lambda name: "before")
-        train_method(made.settings, "pca", 0, made.runs, made.cache)
-    (old,) = (path for path in (made.runs / "models").iterdir() if path.is_dir())
-    run_benchmark(dataclasses.replace(made, accept_code_change=True))
+    at_commit(A)
+    assert messages(lambda: run_benchmark(made)) == []
+    written = {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()}
+    scores = (made.results / "scores.csv").read_bytes()
+    at_commit(B)
+    assert len(messages(lambda: run_benchmark(made))) == 1
+    assert (made.results / "scores.csv").read_bytes() == scores
+    assert {path: path.stat().st_mtime_ns for path in made.runs.rglob("*") if path.is_file()} == written
     model = json.loads((made.results / "run.json").read_text())["models"]["pca-seed0"]
-    assert (model["folder"], model["code"], model["code_of_this_run"]) == (old.name, ["before"], training_code("pca"))
-    assert "trained anew" not in capsys.readouterr().err
+    assert [one["git_commit"] for one in model["made_with"]] == [A] and (
+        made.runs / "models" / model["folder"]
+    ).is_dir()
 
-    run_benchmark(made)
-    model = json.loads((made.results / "run.json").read_text())["models"]["pca-seed0"]
-    assert model["folder"] != old.name and model["code"] == [model["code_of_this_run"]] and old.is_dir()
-    assert f"pca seed 0: trained anew; {old.name}" in capsys.readouterr().err
+    more = dataclasses.replace(made, settings=load_settings("smoke", TINY | {"train_steps": 3, "batch_size": 3}))
+    run_benchmark(more)  # other settings: another model, beside the old
+    assert len([path for path in (made.runs / "models").iterdir() if path.is_dir()]) == 2
+
+
+def test_a_training_that_another_commit_goes_on_with_names_both(tmp_path: Path, at_commit, monkeypatch) -> None:
+    settings = load_settings("smoke", TINY | {"methods": ["ae"]})
+    at_commit(A)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Trainer, "_save", lambda self: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            train_method(settings, "ae", 0, tmp_path, tmp_path / "cache")
+    at_commit(B)
+    assert len(messages(lambda: train_method(settings, "ae", 0, tmp_path, tmp_path / "cache"))) == 1
+    record = loop.read_training(train_method(settings, "ae", 0, tmp_path, tmp_path / "cache"))
+    assert [one["git_commit"] for one in record["made_with"]] == [A, B]
 
 
 def test_units_of_a_few_seeds() -> None:

@@ -113,7 +113,7 @@ def score_test_scans(
     """Scores of one fitted method at one noise level: a row for each test scan and threshold rule.
 
     The columns `precisions` (precision at `RECALL_GRID`, as text), `seconds` and `cpu_seconds` (of the reconstruction)
-    go to files of their own, see `pddm_utils.benchmark.curves`.
+    go to files of their own, see `pddm_utils.benchmark.tables`.
 
     Maps wait on disk while the oracle threshold is found, so memory does not grow with the number of scans.
 

@@ -1,14 +1,14 @@
-"""Trains or loads the methods of a benchmark run."""
+"""Trains or loads the methods of a benchmark run; a model is trained again where settings or data differ."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from pddm_utils.benchmark.origins import find_folder, is_started, other_folders, start_origin, training_origin
+from pddm_utils.benchmark.store import key_of
+from pddm_utils.core.provenance import warn_of_others
 from pddm_utils.core.settings import Settings
 from pddm_utils.core.shipped import model_name, weights_folder
 from pddm_utils.data.cohort import cohort_rows
@@ -17,20 +17,8 @@ from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.methods.base import Method
-from pddm_utils.methods.registry import METHODS, TRAINED_METHODS, make_method, open_method, training_key
-from pddm_utils.source_code import code_version
-
-
-def training_code(name: str) -> str:
-    """Version of the code that the weights of a method depend on."""
-    module = f"pddm_utils.methods.{METHODS[name].made_by.partition('.')[0]}"
-    return code_version(module, "pddm_utils.training.loop", "pddm_utils.data.slices")
-
-
-def scoring_code(name: str) -> str:
-    """Version of the code that the scores of a method depend on, besides its weights."""
-    module = f"pddm_utils.methods.{METHODS[name].made_by.partition('.')[0]}"
-    return code_version(module, "pddm_utils.benchmark.evaluate")
+from pddm_utils.methods.registry import TRAINED_METHODS, make_method, open_method, training_key
+from pddm_utils.training.loop import finished_key, read_training
 
 
 def healthy_rows(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
@@ -39,14 +27,9 @@ def healthy_rows(rows: Sequence[ManifestRow], split: str) -> list[ManifestRow]:
 
 
 def model_folder(
-    settings: Settings,
-    method: str,
-    seed: int,
-    runs: Path,
-    rows: Sequence[ManifestRow] | None = None,
-    accept_code_change: bool = False,
+    settings: Settings, method: str, seed: int, runs: Path, rows: Sequence[ManifestRow] | None = None
 ) -> Path:
-    """Where the trained model of a (method, seed) lies, or will lie: keyed by settings, data and code.
+    """Where the trained model of a (method, seed) lies, or will lie: named by its settings and its healthy scans.
 
     Args:
         settings: the profile.
@@ -54,15 +37,21 @@ def model_folder(
         seed: of the training run.
         runs: folder of all models.
         rows: the cohort, when it is at hand already.
-        accept_code_change: a model that other code trained from the same settings and data will do.
 
     Raises:
-        InputError: the data is missing, or what lies there was trained by other code than its name says.
+        InputError: the data is missing.
     """
     rows = cohort_rows(settings) if rows is None else rows
-    origin = training_origin(training_code(method), healthy_rows(rows, "train") + healthy_rows(rows, "val"))
-    name = f"{method}-seed{seed}-{training_key(settings, method, seed)}"
-    return find_folder(runs / "models", name, origin, accept_code_change)
+    key = key_of(training_key(settings, method, seed), healthy_rows(rows, "train") + healthy_rows(rows, "val"))
+    return runs / "models" / f"{method}-seed{seed}-{key}"
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether a finished model lies there; where another commit or other packages made it, a warning says so."""
+    if finished_key(folder) is None:
+        return False
+    warn_of_others(read_training(folder).get("made_with", [{}]))
+    return True
 
 
 def train_method(
@@ -72,8 +61,7 @@ def train_method(
     runs: Path,
     cache_folder: Path,
     rows: Sequence[ManifestRow] | None = None,
-    accept_code_change: bool = False,
-) -> None:
+) -> Path:
     """Fit one method on the healthy training slices; done already, or interrupted: only the rest is computed.
 
     Args:
@@ -83,22 +71,20 @@ def train_method(
         runs: folder for models and checkpoints.
         cache_folder: prepared scans.
         rows: the cohort, when it is at hand already.
-        accept_code_change: use, or go on with, what other code trained from the same settings and data.
+
+    Returns:
+        Folder of the trained model.
     """
+    rows, cache = cohort_rows(settings) if rows is None else rows, ScanCache(cache_folder)
+    folder = model_folder(settings, name, seed, runs, rows)
+    if is_trained(folder):
+        return folder
     torch.set_num_threads(settings.threads)
     fast_cpu()
-    rows, cache = cohort_rows(settings) if rows is None else rows, ScanCache(cache_folder)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
-    folder = model_folder(settings, name, seed, runs, rows, accept_code_change)
-    if not is_started(folder) and (others := other_folders(folder)):
-        print(
-            f"{name} seed {seed}: trained anew; {others[-1].name} is of other code or data "
-            "(--accept-code-change takes it where only the code differs)",
-            file=sys.stderr,
-        )
-    start_origin(folder, training_origin(training_code(name), train + val))
     prepare_all(train + val, cache)
     make_method(name, settings, seed).fit(HealthySlices(train, cache), HealthySlices(val, cache), folder)
+    return folder
 
 
 def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: bool) -> Method:
@@ -113,15 +99,7 @@ def load_method(settings: Settings, name: str, seed: int, runs: Path, shipped: b
 
 
 def weights_of(
-    settings: Settings,
-    name: str,
-    seed: int,
-    runs: Path,
-    shipped: bool,
-    rows: Sequence[ManifestRow] | None = None,
-    accept_code_change: bool = False,
+    settings: Settings, name: str, seed: int, runs: Path, shipped: bool, rows: Sequence[ManifestRow] | None = None
 ) -> Path:
     """Folder of the weights of a method that learns: trained by this run, or shipped with the project."""
-    if shipped:
-        return weights_folder(model_name(settings, name))
-    return model_folder(settings, name, seed, runs, rows, accept_code_change)
+    return weights_folder(model_name(settings, name)) if shipped else model_folder(settings, name, seed, runs, rows)

@@ -10,31 +10,29 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
-from tqdm.auto import tqdm
 
-from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
-from pddm_utils.benchmark.models import train_method, weights_of
-from pddm_utils.benchmark.provenance import provenance
-from pddm_utils.benchmark.store import kept_json, kept_table, part_key, write_csv
+from pddm_utils.benchmark.models import is_trained, train_method, weights_of
+from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
+from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.units import models_needed, units_to_score
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
+from pddm_utils.core.provenance import environment
 from pddm_utils.core.settings import Settings
-from pddm_utils.core.shipped import model_name, weights_folder
+from pddm_utils.core.shipped import model_name, stored_parameters, weights_folder
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.diffusion.fast_cpu import fast_cpu
-from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS, check_methods, open_method
+from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS, check_methods, open_method
 from pddm_utils.training.loop import read_training
 
 
@@ -50,7 +48,6 @@ class Benchmark:
         jobs: processes side by side, each with `settings.threads` threads.
         seeds: those of the profile to score; all when empty. Noise levels are always chosen with its first.
         datasets: test sets to score; all when empty.
-        accept_code_change: use models that other code trained from the same settings and data.
         folds: number of folds of a cross-validation, see `fold_rows`; 0 for the cohort's own split. Fold k is trained
             with seed k, for as many steps as the others, and stands in the column `seed`: the standard deviation over
             seeds is then that over folds.
@@ -66,7 +63,6 @@ class Benchmark:
     jobs: int = 1
     seeds: tuple[int, ...] = ()
     datasets: tuple[str, ...] = ()
-    accept_code_change: bool = False
     folds: int = 0
 
     def __post_init__(self) -> None:
@@ -132,15 +128,13 @@ class Benchmark:
         """Folder of a method's weights; None for one that learns nothing."""
         if name not in TRAINED_METHODS:
             return None
-        return weights_of(
-            self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed), self.accept_code_change
-        )
+        return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed))
 
 
 def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     """Train what is missing, choose noise levels on validation scans, score every test scan.
 
-    Killed and started again it goes on where it was; models and parts are keyed by settings, data and code.
+    Killed and started again it goes on where it was; models and parts are keyed by settings and data.
 
     Returns:
         The table written to `scores.csv`: one row for each data set, method, seed, noise level, subject and rule.
@@ -156,24 +150,12 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
         print(f"{name}: left out, it needs real scans (set PDDM_DATA)", file=sys.stderr)
     prepare_all(benchmark.rows_to_prepare, ScanCache(benchmark.cache), jobs=benchmark.jobs)
     if not benchmark.shipped:
-        _in_parallel(benchmark, "training", [(train_unit, (benchmark, *model)) for model in benchmark.models])
-    selection = _concatenate(
-        _in_parallel(
-            benchmark,
-            "choosing noise levels",
-            [
-                (_select, (benchmark, name, timestep))
-                for name in settings.methods[::-1]
-                for timestep in _levels_to_try(settings, name)
-            ],
-        )
-    )
+        missing = [model for model in benchmark.models if not is_trained(benchmark.weights(*model))]
+        calls = [partial(train_unit, benchmark, *model) for model in missing]
+        in_parallel(calls, "training", benchmark.jobs, settings.threads)
+    selection = _selection(benchmark, settings.methods[::-1])
     chosen = choose_timesteps(selection, settings)
-    scores = _concatenate(
-        _in_parallel(
-            benchmark, "scoring test scans", [(_score, (benchmark, *unit)) for unit in _units(benchmark, chosen)]
-        )
-    )
+    scores = _scores(benchmark, _units(benchmark, chosen))
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
     return scores.drop(columns=SIDE_COLUMNS, errors="ignore")
@@ -185,21 +167,12 @@ def train_unit(benchmark: Benchmark, name: str, seed: int) -> Path:
     Returns:
         Its folder.
     """
-    train_method(
-        benchmark.settings,
-        name,
-        seed,
-        benchmark.runs,
-        benchmark.cache,
-        benchmark.rows_of(seed),
-        benchmark.accept_code_change,
-    )
-    return benchmark.weights(name, seed)
+    return train_method(benchmark.settings, name, seed, benchmark.runs, benchmark.cache, benchmark.rows_of(seed))
 
 
 def choose_unit(benchmark: Benchmark, name: str) -> pd.DataFrame:
     """Validation AUPRC of a method, at each of its noise levels: see `choose_timesteps`."""
-    return _concatenate([_select(benchmark, name, level) for level in _levels_to_try(benchmark.settings, name)])
+    return _selection(benchmark, [name])
 
 
 def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> pd.DataFrame:
@@ -216,7 +189,7 @@ def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> 
         timestep = benchmark.settings.authors_timestep
     elif name in NOISE_LEVEL_METHODS:
         timestep = choose_timesteps(choose_unit(benchmark, name), benchmark.settings)[name]
-    return _score(benchmark, name, seed, timestep)
+    return _scores(benchmark, [(name, seed, timestep)])
 
 
 def _settings_of_shipped(settings: Settings) -> Settings:
@@ -259,61 +232,71 @@ def _units(benchmark: Benchmark, chosen: dict[str, int]) -> list[tuple[str, int,
     )
 
 
-def _select(benchmark: Benchmark, name: str, timestep: int | None) -> pd.DataFrame:
+def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
+    """Validation AUPRC of methods at all their noise levels, with the first seed's models."""
     settings, seed = benchmark.settings, benchmark.settings.seeds[0]
     rows = [row for row in benchmark.rows if row.split == "val" and row.lesion_mask]
 
-    torch.set_num_threads(settings.threads)
-    fast_cpu()
-    weights = benchmark.weights(name, seed)
-    key = part_key(settings, ("select", name, seed, timestep), rows, weights)
-    return kept_table(
-        benchmark.runs / "parts" / f"{key}.csv",
-        lambda: score_noise_level(
-            open_method(name, settings, seed, weights),
-            rows,
-            ScanCache(benchmark.cache),
-            timestep,
-            settings.selection_slice_step,
-        ),
+    def part(name: str, timestep: int | None) -> Part:
+        unit = ("select", name, seed, timestep, settings.selection_slice_step)
+        work = (rows, ScanCache(benchmark.cache), timestep, settings.selection_slice_step)
+        return _part(
+            benchmark, unit, rows, ".csv", partial(_with_method, benchmark, name, seed, score_noise_level, work)
+        )
+
+    parts = [part(name, timestep) for name in names for timestep in _levels_to_try(settings, name)]
+    return _concatenate(kept_parts(parts, "choosing noise levels", benchmark.jobs, settings.threads))
+
+
+def _scores(benchmark: Benchmark, units: Sequence[tuple[str, int, int | None]]) -> pd.DataFrame:
+    """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
+    cache, test = ScanCache(benchmark.cache), {}
+    for row in benchmark.rows:
+        if row.split == "test":
+            test.setdefault(row.dataset, []).append(row)
+
+    def thresholds_part(name: str, seed: int, timestep: int | None) -> Part:
+        val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
+        compute = partial(_with_method, benchmark, name, seed, validation_thresholds, (val, cache, timestep))
+        return _part(benchmark, ("thresholds", name, seed, timestep), val, ".json", compute)
+
+    def part(name: str, seed: int, timestep: int | None, dataset: str, thresholds: Any) -> Part:
+        rows = [row for row in benchmark.rows_of(seed) if row.split == "val"] + test[dataset]
+        work = (thresholds, test[dataset], cache, timestep, benchmark.runs / "maps")
+        compute = partial(_with_method, benchmark, name, seed, score_test_scans, work)
+        return _part(benchmark, ("score", name, seed, timestep, dataset), rows, ".csv", compute)
+
+    jobs, threads = benchmark.jobs, benchmark.settings.threads
+    thresholds = kept_parts([thresholds_part(*unit) for unit in units], "finding thresholds", jobs, threads)
+    named = [
+        ((name, seed, timestep), part(name, seed, timestep, dataset, found))
+        for (name, seed, timestep), found in zip(units, thresholds, strict=True)
+        for dataset in test
+    ]
+    tables = kept_parts([part for _, part in named], "scoring test scans", jobs, threads)
+    return _concatenate(
+        [
+            table.assign(method=name, seed=seed, timestep=-1 if timestep is None else timestep)
+            for ((name, seed, timestep), _), table in zip(named, tables, strict=True)
+        ]
     )
 
 
-def _score(benchmark: Benchmark, name: str, seed: int, timestep: int | None) -> pd.DataFrame:
-    """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
-    settings, parts, cache = benchmark.settings, benchmark.runs / "parts", ScanCache(benchmark.cache)
-    torch.set_num_threads(settings.threads)
+def _part(
+    benchmark: Benchmark, unit: tuple, rows: Sequence[ManifestRow], suffix: str, compute: Callable[[], Any]
+) -> Part:
+    """A part of this benchmark; `unit` says of what, the method in second and the seed in third place."""
+    _, method, seed, *_ = unit
+    settings = {name: getattr(benchmark.settings, name) for name in METHODS[method].scored_by}
+    key = key_of([unit, settings], rows, benchmark.weights(method, seed))
+    return Part(benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}{suffix}", compute)
+
+
+def _with_method(benchmark: Benchmark, name: str, seed: int, call: Callable[..., Any], work: tuple) -> Any:
+    """The result of a call whose first argument is a fitted method."""
+    torch.set_num_threads(benchmark.settings.threads)
     fast_cpu()
-    weights = benchmark.weights(name, seed)
-
-    open_once = lru_cache(lambda: open_method(name, settings, seed, weights))  # parts on disk need no network
-    val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
-    key = part_key(settings, ("thresholds", name, seed, timestep), val, weights)
-    thresholds = kept_json(parts / f"{key}.json", lambda: validation_thresholds(open_once(), val, cache, timestep))
-    tables = []
-    for dataset in dict.fromkeys(row.dataset for row in benchmark.rows if row.split == "test"):
-        test = [row for row in benchmark.rows if row.split == "test" and row.dataset == dataset]
-        key = part_key(settings, ("score", name, seed, timestep, dataset), val + test, weights)
-        tables.append(
-            kept_table(
-                parts / f"{key}.csv",
-                lambda test=test: score_test_scans(
-                    open_once(), thresholds, test, cache, timestep, benchmark.runs / "maps"
-                ),
-            )
-        )
-    return _concatenate(tables).assign(method=name, seed=seed, timestep=-1 if timestep is None else timestep)
-
-
-def _in_parallel(benchmark: Benchmark, what: str, calls: list[tuple[Callable, tuple]]) -> list:
-    """Results of independent calls in their order, `jobs` at a time, with a progress bar."""
-    if not calls:
-        return []
-    backend = "loky" if benchmark.jobs > 1 else "sequential"
-    threads = benchmark.settings.threads if backend == "loky" else None
-    with parallel_config(backend=backend, inner_max_num_threads=threads):
-        results = Parallel(n_jobs=benchmark.jobs, return_as="generator")(delayed(f)(*args) for f, args in calls)
-        return list(tqdm(results, total=len(calls), desc=what, unit="part"))
+    return call(open_method(name, benchmark.settings, seed, benchmark.weights(name, seed)), *work)
 
 
 def _concatenate(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -335,12 +318,31 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
     write_csv(scores.drop(columns=SIDE_COLUMNS, errors="ignore"), benchmark.results / "scores.csv")
     write_csv(curves_table(scores), benchmark.results / "curves.csv", "%.3g")
     write_csv(selection, benchmark.results / "selection.csv")
-    folders = {model: benchmark.weights(*model) for model in benchmark.models}
-    run = provenance(benchmark.settings, benchmark.scored_seeds, folders, benchmark.shipped)
-    run |= {
+    run = {
+        "settings": benchmark.settings.to_dict(),
+        "seeds": list(benchmark.scored_seeds),
+        "weights": "shipped" if benchmark.shipped else "trained",
+        **environment(),
+        "left_out": missing_test_sets(benchmark.settings),
+        "models": {f"{name}-seed{seed}": _model_record(benchmark, name, seed) for name, seed in benchmark.models},
         "folds": benchmark.folds,
         "reconstruction": reconstruction_times(scores),
         "jobs": benchmark.jobs,
         "seconds_of_this_call": round(seconds, 1),
     }
     write_text(benchmark.results / "run.json", json.dumps(run, indent=1) + "\n")
+
+
+def _model_record(benchmark: Benchmark, name: str, seed: int) -> dict[str, Any]:
+    """What a model is and took; `made_with` lists the commits and versions that trained it, as a rule one."""
+    folder = benchmark.weights(name, seed)
+    record = read_training(folder)
+    trained = {} if benchmark.shipped else {"folder": folder.name, "made_with": record.get("made_with", [])}
+    return {
+        "parameters": stored_parameters(folder),
+        "steps": record["step"],
+        "seconds": round(record["seconds"], 1),
+        "cpu_seconds": round(record["cpu_seconds"], 1),
+        "validation_loss": record["history"][-1]["validation_loss"],
+        **trained,
+    }

@@ -16,7 +16,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
     settings = settings_of(arguments)
     results = Path(arguments.results or Path("results") / settings.profile)
-    for folder in publish(settings, Path(arguments.runs), results, arguments.accept_code_change):
+    for folder in publish(settings, Path(arguments.runs), results):
         print(f"written: {folder}")
 
 
@@ -70,11 +70,6 @@ def _add_models_and_tables(commands: Commands) -> None:
         "make shipped models of a finished benchmark",
         "--profile laptop",
         (profile_options(),),
-    )
-    models.add_argument(
-        "--accept-code-change",
-        action="store_true",
-        help="use models that other code made from the same settings and data",
     )
     models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from pddm_utils.benchmark.evaluate import every_nth_slice
-from pddm_utils.benchmark.models import healthy_rows, model_folder
+from pddm_utils.benchmark.models import healthy_rows, is_trained, model_folder
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import replace_folder
@@ -31,7 +31,7 @@ from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.methods.registry import SHIPPED_METHODS, open_method
-from pddm_utils.training.loop import finished_key, read_training
+from pddm_utils.training.loop import read_training
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
 _DATA = {
@@ -57,13 +57,12 @@ Radiology at the University of Pennsylvania and are subject to the terms and con
 }
 
 
-def publish(settings: Settings, runs: Path, results: Path, accept_code_change: bool = False) -> list[Path]:
+def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
     """Copy the trained models of the first seed to `weights/`, each with its card.
 
     Args:
         settings: the profile that was run with training.
         runs, results: folders of that run.
-        accept_code_change: as in that run.
 
     Returns:
         The written folders.
@@ -83,8 +82,8 @@ def publish(settings: Settings, runs: Path, results: Path, accept_code_change: b
     for method in (name for name in settings.methods if name in SHIPPED_METHODS):
         rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
         name = model_name(settings, method)
-        source = model_folder(settings, method, seed, runs, accept_code_change=accept_code_change)
-        if rows.empty or finished_key(source) is None:
+        source = model_folder(settings, method, seed, runs)
+        if rows.empty or not is_trained(source):
             raise InputError(
                 f"{method}, seed {seed}: not trained in {runs} or not scored in {results}; "
                 f"run: python -m pddm_utils benchmark --profile {settings.profile}"

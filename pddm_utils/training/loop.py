@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import replace_folder
+from pddm_utils.core.provenance import made_with, warn_of_others
 from pddm_utils.core.settings import Settings
 from pddm_utils.training.checkpoint import load_checkpoint, save_checkpoint
 from pddm_utils.training.estimate import estimate_training
@@ -194,7 +195,7 @@ class Trainer:
             self.network.parameters(), lr=self.settings.learning_rate, betas=objective.betas
         )
         self.averaged = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.state = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": []}
+        self.state = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": [], "made_with": [made_with()]}
 
     def run(self) -> Path:
         """Train to the last step and save the averaged weights in fp16.
@@ -335,7 +336,9 @@ class Trainer:
         state = load_checkpoint(self.checkpoint, self.network, self.averaged, self.optimizer)
         if state.pop("key") != key:
             raise InputError(f"{self.checkpoint}: written with other settings; delete it to train with these")
-        self.state = state
+        earlier = state.get("made_with", [])
+        warn_of_others(earlier)
+        self.state = state | {"made_with": earlier + [made_with()] * (made_with() not in earlier)}
 
     def _save(self) -> None:
         temporary = self.folder.with_name(f".{self.folder.name}.new")
@@ -352,12 +355,16 @@ class Trainer:
 
 
 def write_training(folder: Path, learner: Objective, seed: int, state: Mapping[str, Any]) -> None:
-    """Write `training.json`: which run this folder holds, with its step, times and loss history."""
+    """Write `training.json`: which run this folder holds, with its step, times and loss history.
+
+    `made_with` lists the commits and package versions that trained it, as a rule one.
+    """
     record = {
         "key": learner.key(seed),
         "method": learner.name,
         "seed": seed,
         "settings": learner.settings.to_dict(),
+        "made_with": [made_with()],
         **state,
     }
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

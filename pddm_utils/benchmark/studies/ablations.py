@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import torch
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import every_nth_slice
-from pddm_utils.benchmark.store import kept_table, weights_digest
+from pddm_utils.benchmark.store import Part, key_of, weights_digest
 from pddm_utils.benchmark.studies.ablation_tables import threshold_rules, training_budget
 from pddm_utils.benchmark.studies.questions import (
     box_placement,
@@ -40,7 +39,6 @@ from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.source_code import code_version
 
 MODELS = {"ddpm": "simulated-t2-ddpm", "pddpm": "simulated-t2-pddpm"}
 
@@ -74,7 +72,6 @@ QUESTIONS = {
     "post_processing": Question(post_processing, masks=True),
     "lesion_size_and_contrast": Question(lesion_size_and_contrast, half=True, masks=True, tumours=True),
 }
-_CODE = "pddm_utils.benchmark.studies.questions"
 FROM_BENCHMARK = ("threshold_rules", "training_budget")  # need no new run
 NAMES = (*QUESTIONS, *FROM_BENCHMARK)
 
@@ -111,7 +108,7 @@ class Ablations:
         return [row for row in simulated_rows("T2", 0, 0, 0, count) if row.dataset in datasets]
 
     def settings_of(self, name: str) -> dict[str, Any]:
-        """What the table of a question depends on besides code, JSON-ready."""
+        """What the table of a question depends on, JSON-ready."""
         if name in FROM_BENCHMARK:
             used = b"".join((self.benchmark / file).read_bytes() for file in ("scores.csv", "run.json"))
             return {"benchmark": self.benchmark.name, "scores": hashlib.sha256(used).hexdigest()[:16]}
@@ -194,8 +191,7 @@ def _part(run: Ablations, name: str, row: ManifestRow, models: Models, progress:
 
 
 def _kept(run: Ablations, name: str, content: list, compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    key = hashlib.sha256(json.dumps([*content, code_version(_CODE)]).encode()).hexdigest()[:16]
-    return kept_table(run.runs / "parts" / f"ablation-{name}-{key}.csv", compute)
+    return Part(run.runs / "parts" / f"ablation-{name}-{key_of(content)}.csv", compute).kept()
 
 
 def _scan(run: Ablations, row: ManifestRow) -> Scan:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +9,14 @@ from typing import Any
 
 import torch
 
-from pddm_utils.benchmark.models import healthy_rows, model_folder, train_method
-from pddm_utils.benchmark.store import weights_digest
+from pddm_utils.benchmark.models import healthy_rows, is_trained, train_method
+from pddm_utils.benchmark.store import key_of
 from pddm_utils.benchmark.studies.reconstruct import Model, grid_boxes, join_boxes, predict_boxes
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache, data_digest, prepare_all
+from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.data.slices import HealthySlices
@@ -30,7 +28,6 @@ from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.methods.pipelines import PipelineMethod
 from pddm_utils.methods.registry import method_class, training_key
-from pddm_utils.source_code import code_version
 from pddm_utils.training.loop import SliceSource
 
 MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
@@ -120,13 +117,12 @@ def fine_tuning(made_by: type[PipelineMethod], start: Path) -> type[PipelineMeth
     return FineTuning
 
 
-def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Path:
+def train_recipe(name: str, runs: Path) -> Path:
     """Train a recipe and those it starts from, or go on; what is finished is kept. Plain ones are the benchmark's.
 
     Args:
         name: of one of `RECIPES`.
         runs: folder of models, checkpoints and prepared scans.
-        accept_code_change: as for `pddm_utils.benchmark.models.train_method`.
 
     Returns:
         Folder of the finished pipeline.
@@ -139,25 +135,22 @@ def train_recipe(name: str, runs: Path, accept_code_change: bool = False) -> Pat
     recipe, settings = RECIPES[name], RECIPES[name].settings
     rows, seed, cache = cohort_rows(settings), settings.seeds[0], ScanCache(runs / "cache")
     if recipe.made_by is None and not recipe.start and recipe.slices is HealthySlices:
-        train_method(settings, recipe.method, seed, runs, cache.folder, rows, accept_code_change)
-        return model_folder(settings, recipe.method, seed, runs, rows, accept_code_change)
+        return train_method(settings, recipe.method, seed, runs, cache.folder, rows)
     made_by, start = recipe.made_by or method_class(recipe.method), None
     if recipe.start:
-        start = train_recipe(recipe.start, runs, accept_code_change)
+        start = train_recipe(recipe.start, runs)
         made_by = fine_tuning(made_by, start)
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
-    content = [
+    made = [
         training_key(settings, recipe.method, seed),
         recipe.made_by and recipe.made_by.__name__,
         recipe.slices.__name__,
-        weights_digest(start),
-        data_digest(train + val),
-        code_version(__name__),
     ]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    folder = runs / "models" / f"ablation-{recipe.method}-seed{seed}-{key_of(made, train + val, start)}"
+    if is_trained(folder):
+        return folder
     prepare_all(train + val, cache)
     train, val = recipe.slices(train, cache), recipe.slices(val, cache)
-    folder = runs / "models" / f"ablation-{recipe.method}-seed{seed}-{key}"
     return made_by(recipe.method, settings, seed).trainer(train, val, folder).run()
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from pddm_utils.benchmark.provenance import environment
 from pddm_utils.benchmark.store import write_csv
 from pddm_utils.core.files import write_text
+from pddm_utils.core.provenance import environment
 
 
 def is_recorded(results: Path, name: str, settings: Mapping[str, Any]) -> bool:
@@ -20,7 +20,7 @@ def is_recorded(results: Path, name: str, settings: Mapping[str, Any]) -> bool:
     Args:
         results: folder of the tables.
         name: of the question.
-        settings: what its table depends on besides code, JSON-ready.
+        settings: what its table depends on, JSON-ready.
     """
     made = _read(results)["questions"].get(name)
     return (results / f"{name}.csv").is_file() and made is not None and made["settings"] == settings

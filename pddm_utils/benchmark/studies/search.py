@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import every_nth_slice, map_scan
-from pddm_utils.benchmark.provenance import environment
-from pddm_utils.benchmark.store import kept_table, weights_digest, write_csv
+from pddm_utils.benchmark.store import Part, key_of, weights_digest, write_csv
 from pddm_utils.benchmark.studies.forms import brain_quantiles, match_quantiles
 from pddm_utils.benchmark.studies.ideas import (
     BASE_LINE,
@@ -33,7 +31,8 @@ from pddm_utils.benchmark.studies.ideas import (
 from pddm_utils.benchmark.studies.reconstruct import Model
 from pddm_utils.benchmark.studies.search_tables import chosen_ideas, read_search
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import whole_file, write_text
+from pddm_utils.core.files import write_text
+from pddm_utils.core.provenance import environment
 from pddm_utils.core.settings import load_settings
 from pddm_utils.core.shipped import weights_folder
 from pddm_utils.data.cohort import cohort_rows
@@ -44,14 +43,11 @@ from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECT
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.metrics import average_precision, lesion_share
 from pddm_utils.methods.intensity import IntensityThreshold
-from pddm_utils.source_code import code_version
 
 COHORTS = {"simulated-t2": "laptop", "ixi-t1": "real"}  # and the profile that names its subjects
 METHODS = ("ddpm", "pddpm")
 LESION_KINDS = ["tumour", "ms"]
 ONE_PASS_ONLY = ("pddpm",)  # four boxes a slice: ideas that ask the network again would take most of all the time
-_CODE = "pddm_utils.benchmark.studies.ideas"
-_REBUILD_CODE = "pddm_utils.benchmark.studies.reconstruct"
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Search:
         return cohort_rows(load_settings(COHORTS[cohort], {"lesion_kinds": LESION_KINDS}))
 
     def settings_of(self, cohort: str) -> dict[str, Any]:
-        """What a cohort's scores depend on besides code, JSON-ready."""
+        """What a cohort's scores depend on, JSON-ready."""
         return {
             "profile": COHORTS[cohort],
             "reference_subjects": REFERENCE_SUBJECTS,
@@ -121,8 +117,8 @@ class _Bench:
 
     def score(self, row: ManifestRow, slice_step: int, ideas: Sequence[Idea]) -> pd.DataFrame:
         """AUPRC of each idea on one scan, from disk, or computed and put there in one step."""
-        content = [*self._content(row, slice_step), self._train, [idea.name for idea in ideas], code_version(_CODE)]
-        name = f"search-{self.cohort}-{self.model.name}-{row.dataset}-{row.subject}-{_hash(content)}.csv"
+        content = [*self._content(row, slice_step), self._train, [idea.name for idea in ideas]]
+        name = f"search-{self.cohort}-{self.model.name}-{row.dataset}-{row.subject}-{key_of(content)}.csv"
 
         def compute() -> pd.DataFrame:
             scan, records = self.scan(row, slice_step), []
@@ -140,7 +136,7 @@ class _Bench:
                 )
             return pd.DataFrame(records)
 
-        return kept_table(self._runs / "parts" / name, compute)
+        return Part(self._runs / "parts" / name, compute).kept()
 
     def _content(self, row: ManifestRow, slice_step: int) -> list:
         return [data_digest([row]), slice_step, self._weights]
@@ -152,7 +148,6 @@ class _Bench:
         content = [
             *self._content(row, slice_step),
             dataclasses.astuple(rebuild),
-            code_version(_REBUILD_CODE),
             self._train if rebuild.matched else "",
         ]
 
@@ -162,7 +157,9 @@ class _Bench:
             image = match_quantiles(scan.image, scan.brain_mask, reference.quantiles)
             return rebuild_scan(self.model, dataclasses.replace(scan, image=image), rebuild)
 
-        return _kept_volume(self._runs / "parts" / "rebuilt" / f"{self.model.name}-{_hash(content)}.npy", compute)
+        return Part(
+            self._runs / "parts" / "rebuilt" / f"{self.model.name}-{key_of(content)}.safetensors", compute
+        ).kept()
 
 
 def run_search(search: Search) -> Path:
@@ -249,18 +246,6 @@ def _intensity(search: Search, cohort: str, rows: Iterable[ManifestRow], slice_s
 
 def _named(cohort: str, row: ManifestRow) -> dict[str, str]:
     return {"cohort": cohort, "dataset": row.dataset, "subject": row.subject}
-
-
-def _kept_volume(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """A volume from disk, or computed and put there; in half precision either way, so that both give the same."""
-    if not path.is_file():
-        with whole_file(path) as partial:
-            np.save(partial, compute().astype(np.float16), allow_pickle=False)
-    return np.load(path, allow_pickle=False).astype(np.float32)
-
-
-def _hash(content: list) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _write(search: Search, name: str, table: pd.DataFrame, settings: dict[str, Any], started: float) -> Path:

@@ -6,8 +6,6 @@ validation scans (every third slice), and at the authors'.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import every_nth_slice
-from pddm_utils.benchmark.store import kept_table, weights_digest
+from pddm_utils.benchmark.store import Part, key_of, weights_digest
 from pddm_utils.benchmark.studies.questions import record
 from pddm_utils.benchmark.studies.recipes import MIXED_SIZES, RECIPES, chosen_level, train_recipe
 from pddm_utils.benchmark.studies.reconstruct import Model, grid_boxes, join_boxes, predict_boxes
@@ -32,7 +30,6 @@ from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.mslub import mslub_rows
-from pddm_utils.source_code import code_version
 from pddm_utils.training.loop import read_training
 
 
@@ -83,18 +80,16 @@ class TrainedAblations:
         runs: models, checkpoints, prepared scans.
         subjects: of each test set.
         slice_step: every n-th slice of the test scans is used.
-        accept_code_change: use models that other code trained from the same settings and data.
     """
 
     results: Path
     runs: Path
     subjects: int = 20
     slice_step: int = 2
-    accept_code_change: bool = False
 
     def folder(self, name: str) -> Path:
         """The trained pipeline of a recipe; it is trained when missing."""
-        return train_recipe(name, self.runs, self.accept_code_change)
+        return train_recipe(name, self.runs)
 
     def settings(self, question: TrainedQuestion, variant: str) -> Settings:
         """Of the profile whose scans a variant is tested on."""
@@ -155,17 +150,16 @@ def _settings_of(run: TrainedAblations, folders: Mapping[str, Path]) -> dict[str
             "cpu_seconds": round(made["cpu_seconds"], 1),
             "weights": weights_digest(folder)[:16],
         }
-    return {"subjects": run.subjects, "slice_step": run.slice_step, "code": code_version(__name__), "models": models}
+    return {"subjects": run.subjects, "slice_step": run.slice_step, "models": models}
 
 
 def _kept(run: TrainedAblations, name: str, variant: str, folder: Path, settings: Mapping[str, Any]) -> pd.DataFrame:
     """The rows of one model, from disk, or computed and put there in one step."""
-    content = [settings["code"], settings["subjects"], settings["slice_step"], settings["models"][variant]["weights"]]
-    key = hashlib.sha256(json.dumps([name, variant, *content]).encode()).hexdigest()[:16]
-    return kept_table(
+    key = key_of([name, variant, settings["subjects"], settings["slice_step"]], weights=folder)
+    return Part(
         run.runs / "parts" / f"ablation-{name}-{key}.csv",
         lambda: _variant(run, TRAINED_QUESTIONS[name], variant, folder),
-    )
+    ).kept()
 
 
 def _variant(run: TrainedAblations, question: TrainedQuestion, variant: str, folder: Path) -> pd.DataFrame:
