@@ -28,6 +28,7 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.detection.detect import detect
 from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.__main__ import main as publish_main
 from pddm_utils.publish.cards import publish
 from pddm_utils.publish.pages import fill_marks
 
@@ -176,8 +177,8 @@ def test_published_models_are_what_detect_takes(benchmark: Benchmark, monkeypatc
 
 def test_publishing_what_was_not_trained_is_refused(capsys, tmp_path: Path) -> None:
     results = Path(__file__).parents[1] / "results" / "laptop"
-    words = ["publish", "--profile", "laptop", "--runs", str(tmp_path), "--results", str(results)]
-    assert main(words) == 2 and "not trained in" in capsys.readouterr().err
+    words = ["models", "--profile", "laptop", "--runs", str(tmp_path), "--results", str(results)]
+    assert publish_main(words) == 2 and "not trained in" in capsys.readouterr().err
 
 
 def test_methods_scored_on_different_subjects_are_not_paired() -> None:
