@@ -9,8 +9,10 @@ from playwright.sync_api import Browser, Page
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
+from pddm_utils.show.widgets.comparison import Reconstruct
 
 SIZE, DEPTH = 32, 16
+ALPHA_BARS = make_scheduler().alphas_cumprod
 
 
 def small_scan() -> Scan:
@@ -33,6 +35,11 @@ def small_pipelines() -> dict[str, PatchedReconstructionPipeline]:
         network = make_network("smoke", SIZE).eval()
         made[name] = PatchedReconstructionPipeline(network, make_scheduler(), box, box)
     return made
+
+
+def small_methods() -> dict[str, Reconstruct]:
+    """What reconstructs with `small_pipelines`."""
+    return {name: pipeline.reconstruct_volume for name, pipeline in small_pipelines().items()}
 
 
 def open_page(browser: Browser, body: str, **options: object) -> Page:

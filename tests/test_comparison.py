@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
 from browser import open_browser
-from figure_page import DEPTH, SIZE, move, open_page, pixels, point, press, small_pipelines, small_scan
+from figure_page import ALPHA_BARS, DEPTH, SIZE, move, open_page, pixels, point, press, small_methods, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
-from pddm_utils.show.widgets.comparison import Comparison, compare
+from pddm_utils.show.widgets.comparison import Comparison, Reconstruct, compare
 from pddm_utils.show.widgets.packing import pack, slices_to_show, to_levels, unpack
 
 TIMESTEPS = (249, 818)
@@ -33,13 +32,13 @@ def scan() -> Scan:
 
 
 @pytest.fixture(scope="module")
-def pipelines() -> dict[str, PatchedReconstructionPipeline]:
-    return small_pipelines()
+def methods() -> dict[str, Reconstruct]:
+    return small_methods()
 
 
 @pytest.fixture(scope="module")
-def comparison(scan: Scan, pipelines: dict[str, PatchedReconstructionPipeline]) -> Comparison:
-    return compare(scan, pipelines, TIMESTEPS, [4, 6, 12], THRESHOLDS, start_timestep=818)
+def comparison(scan: Scan, methods: dict[str, Reconstruct]) -> Comparison:
+    return compare(scan, methods, ALPHA_BARS, TIMESTEPS, [4, 6, 12], THRESHOLDS, start_timestep=818)
 
 
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=300))
@@ -61,9 +60,9 @@ def test_slices_surround_the_lesion(scan: Scan) -> None:
         slices_to_show(scan, 0)
 
 
-def test_frames_hold_what_the_pipeline_gives(comparison: Comparison, scan: Scan, pipelines: dict) -> None:
+def test_frames_hold_what_the_pipeline_gives(comparison: Comparison, scan: Scan, methods: dict) -> None:
     near = [2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14]
-    rebuilt = pipelines["pddpm"].reconstruct_volume(scan.image[near], scan.brain_mask[near], 818, seed=0)
+    rebuilt = methods["pddpm"](scan.image[near], scan.brain_mask[near], 818)
     shown = comparison.reconstruction("pddpm", 6, 818)
     np.testing.assert_array_equal(shown, to_levels(rebuilt[near.index(6)], 1.0)[::-1, ::-1])
     np.testing.assert_array_equal(comparison.plane("image", 12), to_levels(scan.image[12], 1.0)[::-1, ::-1])
@@ -71,18 +70,15 @@ def test_frames_hold_what_the_pipeline_gives(comparison: Comparison, scan: Scan,
 
 
 @pytest.mark.parametrize("index", [0, 4, 15])
-def test_maps_are_those_of_the_whole_volume(index: int, scan: Scan, pipelines: dict) -> None:
-    # The whole slice is one box and its noise is fixed: reconstruct everything, then compare at one slice.
-    class Recorded:
-        scheduler = pipelines["ddpm"].scheduler
-        volume = np.random.default_rng(1).uniform(0, 1, scan.image.shape).astype(np.float32)
+def test_maps_are_those_of_the_whole_volume(index: int, scan: Scan) -> None:
+    volume = np.random.default_rng(1).uniform(0, 1, scan.image.shape).astype(np.float32)
 
-        def reconstruct_volume(self, image: np.ndarray, *_: object) -> np.ndarray:
-            first = next(k for k in range(DEPTH) if np.array_equal(scan.image[k], image[0]))
-            return self.volume[first : first + len(image)]
+    def recorded(image: np.ndarray, *_: object) -> np.ndarray:
+        first = next(k for k in range(DEPTH) if np.array_equal(scan.image[k], image[0]))
+        return volume[first : first + len(image)]
 
-    shown = compare(scan, {"ddpm": Recorded()}, [499], [index])
-    full = anomaly_map(scan.image, Recorded.volume, scan.brain_mask)[index]
+    shown = compare(scan, {"ddpm": recorded}, ALPHA_BARS, [499], [index])
+    full = anomaly_map(scan.image, volume, scan.brain_mask)[index]
     levels = to_levels(full, shown.frames["limit"])[::-1, ::-1]
     np.testing.assert_array_equal(shown.levels("ddpm", index, 499), levels)
 
@@ -104,19 +100,19 @@ def test_dice_of_a_slice(comparison: Comparison) -> None:
         ({"slice_indices": [16]}, "0 to 15"),
         ({"thresholds": {"ddpm": 0.1}}, "pass those of"),
         ({"start_timestep": 5}, "not among"),
-        ({"pipelines": {}}, "at least one pipeline"),
+        ({"methods": {}}, "at least one method"),
     ],
 )
-def test_what_cannot_be_compared_is_an_error(wrong: dict, message: str, scan: Scan, pipelines: dict) -> None:
-    good = {"pipelines": pipelines, "timesteps": [499], "slice_indices": [4], "thresholds": THRESHOLDS}
+def test_what_cannot_be_compared_is_an_error(wrong: dict, message: str, scan: Scan, methods: dict) -> None:
+    good = {
+        "methods": methods,
+        "alpha_bars": ALPHA_BARS,
+        "timesteps": [499],
+        "slice_indices": [4],
+        "thresholds": THRESHOLDS,
+    }
     with pytest.raises(InputError, match=message):
         compare(scan, **(good | wrong))
-
-
-def test_different_schedules_are_an_error(scan: Scan, pipelines: dict) -> None:
-    linear = PatchedReconstructionPipeline(pipelines["ddpm"].unet, make_scheduler("linear"), SIZE, SIZE)
-    with pytest.raises(InputError, match="schedules"):
-        compare(scan, {"ddpm": linear, "pddpm": pipelines["pddpm"]}, [499], [4])
 
 
 @pytest.mark.parametrize(
@@ -237,7 +233,7 @@ def test_keyboard_and_names(page: Page, comparison: Comparison) -> None:
     page.get_by_label("noise level ttest").focus()
     page.keyboard.press("End")
     shown = page.get_by_label("noise level ttest").get_attribute("aria-valuetext")
-    alpha_bar = float(make_scheduler().alphas_cumprod[818])
+    alpha_bar = float(ALPHA_BARS[818])
     assert shown == f"818 (ᾱ = {alpha_bar:.3f})"
     for name, label in METHOD_NAMES.items():
         if name in THRESHOLDS:

@@ -9,7 +9,7 @@ import pytest
 
 from barriers import serious_findings
 from browser import open_browser
-from figure_page import SIZE, move, open_page, pixels, small_pipelines, small_scan
+from figure_page import ALPHA_BARS, SIZE, move, open_page, pixels, small_methods, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.widgets.comparison import Comparison, compare
@@ -18,7 +18,7 @@ from pddm_utils.show.widgets.packing import to_levels, unpack
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare(small_scan(), small_pipelines(), [249, 818], [4, 6])
+    return compare(small_scan(), small_methods(), ALPHA_BARS, [249, 818], [4, 6])
 
 
 class Sent(list):

@@ -21,7 +21,7 @@ from pddm_utils.evaluation.metrics import average_precision, dice, precision_rec
 from pddm_utils.show.widgets.base import InteractiveFigure
 from pddm_utils.show.widgets.box_explorer import explore_boxes
 from pddm_utils.show.widgets.component_explorer import explore_components
-from pddm_utils.show.widgets.noise_explorer import SCHEDULES, explore_forward
+from pddm_utils.show.widgets.noise_explorer import explore_forward
 from pddm_utils.show.widgets.packing import to_levels, unpack
 from pddm_utils.show.widgets.threshold_explorer import explore_thresholds
 from pddm_utils.show.widgets.volume_viewer import view_volume
@@ -30,8 +30,11 @@ SCAN = small_scan()
 MAP = (np.random.default_rng(1).uniform(0, 0.3, SCAN.image.shape) + 0.15 * SCAN.lesion_mask) * SCAN.brain_mask
 REBUILT = {k: (SCAN.image[6] * share).astype(np.float32) for k, share in ((0, 0.0), (4, 0.5), (64, 0.9))}
 SHARES = ([1.0, 0.5, 0.1], [0.0, 0.25, 0.75])
+SCHEDULES = ("squaredcos_cap_v2", "linear")
+ALPHA_BARS = {name: make_scheduler(name).alphas_cumprod for name in SCHEDULES}
+FIELDS = {kind: draw((1, 1, 32, 32), torch.Generator().manual_seed(0))[0, 0] for kind, draw in NOISES.items()}
 FIGURES = {
-    "forward": explore_forward(SCAN, 6, timestep=700),
+    "forward": explore_forward(SCAN, ALPHA_BARS, FIELDS, 6, timestep=700),
     "boxes": explore_boxes(SCAN, 6, box_size=16, stride=8),
     "thresholds": explore_thresholds(SCAN, MAP, 0.2, [4, 6, 12]),
     "volume": view_volume(SCAN, MAP, 0.2),
@@ -85,8 +88,8 @@ def test_noisy_slice_is_the_schedulers() -> None:
     figure = FIGURES["forward"]
     clean = torch.from_numpy(SCAN.image[6])[None, None] * 2 - 1
     for schedule in SCHEDULES:
-        for kind, draw in NOISES.items():
-            noise = draw(clean.shape, torch.Generator().manual_seed(0)).clamp(-4, 127 / 32)
+        for kind, field in FIELDS.items():
+            noise = field.clamp(-4, 127 / 32)[None, None]
             theirs = make_scheduler(schedule).add_noise(clean, noise, torch.tensor([700]))[0, 0].numpy()
             # Steps of 1/32 in the noise and of 1/255 in the slice.
             np.testing.assert_allclose(figure.noisy(700, kind, schedule), theirs[::-1, ::-1], atol=0.025)
@@ -249,9 +252,12 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: explore_forward(SCAN, 16),
-        lambda: explore_forward(SCAN, timestep=1000),
-        lambda: FIGURES["forward"].noisy(5, "brown"),
+        lambda: explore_forward(SCAN, ALPHA_BARS, FIELDS, 16),
+        lambda: explore_forward(SCAN, ALPHA_BARS, FIELDS, timestep=1000),
+        lambda: explore_forward(SCAN, {}, FIELDS),
+        lambda: explore_forward(SCAN, ALPHA_BARS | {"short": [1, 0.5]}, FIELDS),
+        lambda: explore_forward(SCAN, ALPHA_BARS, {"gaussian": np.zeros((3, 3))}),
+        lambda: FIGURES["forward"].noisy(5, "brown", "linear"),
         lambda: explore_boxes(SCAN, -1),
         lambda: explore_boxes(SCAN, box_size=15, stride=15),
         lambda: explore_boxes(SCAN, box_size=16, stride=20),

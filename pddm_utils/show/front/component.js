@@ -48,11 +48,10 @@ function slider(label, last, value, name, { first = 0, step = 1 } = {}) {
   return { node, input, say, get value() { return Number(input.value); } };
 }
 
-function select(label, options, value, name) {
+function select(label, options, name) {
   const id = fresh();
   const input = make("select", { id, "data-control": name },
-    ...Object.entries(options).map(([key, text]) => make("option", { value: key }, text)));
-  input.value = value;
+    ...options.map((text) => make("option", { value: text }, text)));
   const node = make("div", { class: "select" }, make("label", { for: id }, label), input);
   return { node, input, get value() { return input.value; } };
 }

@@ -15,8 +15,8 @@ function assemble(data) {
   const curves = data.alpha_bars;
   const last = Object.values(curves)[0].length - 1;
   const timestep = slider(["timestep t"], last, data.start, "timestep");
-  const noise = select("noise ε", data.noise_labels, Object.keys(data.noise)[0], "noise");
-  const schedule = select("schedule", data.schedule_labels, Object.keys(curves)[0], "schedule");
+  const noise = select("noise ε", Object.keys(data.noise), "noise");
+  const schedule = select("schedule", Object.keys(curves), "schedule");
   const [clean, field, noisy] = [["clean", "clean slice x₀"], ["noise", "noise ε"], ["noisy", "noisy slice xₜ"]]
     .map(([name, text]) => panel(name, text, size));
   const said = status("forward");
@@ -30,16 +30,16 @@ function assemble(data) {
     const [signal, share] = [Math.sqrt(alphaBar), Math.sqrt(1 - alphaBar)];
     const x0 = (i) => (data.image[i] / LEVELS) * 2 - 1;
     const eps = (i) => (data.noise[kind][i] - NOISE_ZERO) / NOISE_STEPS;
-    const place = `${data.noise_labels[kind]}, t = ${t}, ᾱ = ${alphaBar.toFixed(3)}`;
+    const place = `${kind}, t = ${t}, ᾱ = ${alphaBar.toFixed(3)}`;
     clean.draw((i) => grey(x0(i), data.range), "Clean slice");
-    field.draw((i) => grey(eps(i), 3), `Field of ${data.noise_labels[kind]}`);
+    field.draw((i) => grey(eps(i), 3), `Field of ${kind}`);
     noisy.draw((i) => grey(signal * x0(i) + share * eps(i), data.range), `Noisy slice: ${place}`);
     timestep.say(`${t} (ᾱ = ${alphaBar.toFixed(3)})`);
     said.textContent = `xₜ = ${signal.toFixed(3)} x₀ + ${share.toFixed(3)} ε: ${(100 * alphaBar).toFixed(1)} % of `
       + "the signal's variance is left.";
     plot.clear();
     plot.series(curves[schedule.value].map((a, i) => [i / last, a]), "var(--accent)");
-    plot.move(t / last, alphaBar, `Signal left against the timestep, ${data.schedule_labels[schedule.value]}: `
+    plot.move(t / last, alphaBar, `Signal left against the timestep, ${schedule.value}: `
       + `${alphaBar.toFixed(3)} at ${t}`);
   };
   const top = make("div", { class: "top" }, timestep.node, noise.node, schedule.node);

@@ -1,23 +1,22 @@
-"""Interactive comparison of reconstruction pipelines on one scan, with and without a kernel.
+"""Interactive comparison of reconstructions of one scan, with and without a kernel.
 
-`compare` runs the pipelines once and packs what they give into one trait. `front/comparison.js` draws it: sliders
+`compare` reconstructs once and packs what they give into one trait. `front/comparison.js` draws it: sliders
 over slices and noise levels, a wipe between scan and reconstruction, thresholds with the Dice of the shown slice.
 Where a kernel is at hand, the reader can have the models run on any other slice and noise level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 import traitlets
+from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
@@ -36,6 +35,9 @@ from pddm_utils.show.widgets.packing import (
     unpack,
 )
 
+# Image `(D, H, W)`, brain mask and timestep in, reconstruction `(D, H, W)` out; the same noise at every call.
+Reconstruct = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+
 SOURCES = ("map", "residual")
 _MARGIN = MEDIAN_SIZE // 2  # neighbours that the median filter needs on either side of a shown slice
 
@@ -45,8 +47,11 @@ class _Source:
     """What a comparison was made from, so that a live one can run the models again."""
 
     scan: Scan
-    pipelines: Mapping[str, PatchedReconstructionPipeline]
-    seed: int
+    methods: Mapping[str, Reconstruct]
+    alpha_bars: np.ndarray
+
+    def signal_left(self, timestep: int) -> float:
+        return round(float(self.alpha_bars[timestep]), 4)
 
 
 class Comparison(InteractiveFigure):
@@ -81,18 +86,17 @@ class Comparison(InteractiveFigure):
         """
         if self._source is None:
             raise InputError("this comparison holds no models; make it with `compare` in this session")
-        scan, pipelines = self._source.scan, self._source.pipelines
-        alpha_bars = _check(scan, pipelines, [timestep], [slice_index], None)
+        scan = self._source.scan
+        _check(self._source, [timestep], [slice_index], None)
         limit, methods = self.frames["limit"], []
         for method in self.frames["methods"]:
-            pipeline = pipelines[method["name"]]
-            rebuilt, maps = _reconstruct(scan, pipeline, [timestep], [slice_index], self._source.seed)
+            rebuilt, maps = _rebuilt(scan, self._source.methods[method["name"]], [timestep], [slice_index])
             methods.append({"reconstruction": pack_image(rebuilt), "map": pack_image(maps, limit)})
         return {
             "slice": slice_index,
             "height_mm": slice_height_mm(scan, slice_index),
             "timestep": timestep,
-            "alpha_bar": alpha_bars[0],
+            "alpha_bar": self._source.signal_left(timestep),
             "image": pack_image(scan.image[slice_index]),
             "lesion": pack(radiological(scan.lesion_mask[slice_index])),
             "methods": methods,
@@ -183,50 +187,51 @@ class Comparison(InteractiveFigure):
 
 def compare(
     scan: Scan,
-    pipelines: Mapping[str, PatchedReconstructionPipeline],
+    methods: Mapping[str, Reconstruct],
+    alpha_bars: ArrayLike,
     timesteps: Sequence[int],
     slice_indices: Sequence[int] | None = None,
     thresholds: Mapping[str, float] | None = None,
     start_timestep: int | None = None,
-    seed: int = 0,
 ) -> Comparison:
-    """Reconstruct slices of one scan with several pipelines and noise levels, and pack the comparison.
+    """Reconstruct slices of one scan with several methods and noise levels, and pack the comparison.
 
     Shown slices and the neighbours that the 3-D median filter needs are reconstructed, nothing else; in the
     shown slices the filter sees the same neighbours as in the whole volume.
 
     Args:
         scan: a prepared scan.
-        pipelines: by method name, such as `ddpm` and `pddpm`.
+        methods: what reconstructs a volume, by method name, such as `pipeline.reconstruct_volume` for `pddpm`.
+        alpha_bars: `(T,)` share of the signal's variance left at each timestep, the same for all methods.
         timesteps: noise levels, indices of the schedule.
         slice_indices: which slices to show; `slices_to_show(scan)` when left out.
         thresholds: where each method's slider starts, in scaled intensity; mid-scale when left out.
         start_timestep: noise level shown first; the middle one when left out.
-        seed: of the noise; the same for all pipelines and noise levels.
 
     Raises:
-        InputError: nothing to compare, a slice, noise level or threshold that does not exist, or schedules
-            that differ.
+        InputError: nothing to compare, or a slice, noise level or threshold that does not exist.
 
     Example:
-        >>> compare(scan, {"ddpm": whole, "pddpm": patched}, timesteps=[499, 818])  # doctest: +SKIP
+        >>> methods = {"ddpm": whole.reconstruct_volume, "pddpm": patched.reconstruct_volume}  # doctest: +SKIP
+        >>> compare(scan, methods, patched.scheduler.alphas_cumprod, timesteps=[499, 818])  # doctest: +SKIP
     """
     shown = sorted({int(k) for k in (slices_to_show(scan) if slice_indices is None else slice_indices)})
     timesteps = sorted({int(t) for t in timesteps})
-    alpha_bars = _check(scan, pipelines, timesteps, shown, thresholds)
+    source = _Source(scan, dict(methods), np.asarray(alpha_bars))
+    _check(source, timesteps, shown, thresholds)
     start = timesteps[len(timesteps) // 2] if start_timestep is None else start_timestep
     if start not in timesteps:
         raise InputError(f"compare: start_timestep {start} is not among the timesteps {timesteps}")
-    volumes = {name: _reconstruct(scan, pipe, timesteps, shown, seed) for name, pipe in pipelines.items()}
+    volumes = {name: _rebuilt(scan, method, timesteps, shown) for name, method in methods.items()}
     # One scale for all, so that colours and thresholds can be compared.
     limit = common_limit(max(float(maps.max()) for _, maps in volumes.values()))
     return Comparison(
-        _Source(scan, dict(pipelines), seed),
+        source,
         frames={
             **_describe(scan, shown, limit),
             "timesteps": timesteps,
-            "alpha_bars": alpha_bars,
-            "num_timesteps": len(next(iter(pipelines.values())).scheduler.alphas_cumprod),
+            "alpha_bars": [source.signal_left(timestep) for timestep in timesteps],
+            "num_timesteps": len(source.alpha_bars),
             "start": [int(scan.lesion_mask[shown].sum(axis=(1, 2)).argmax()), timesteps.index(start)],
             "methods": [_method_frames(name, *volumes[name], limit, thresholds) for name in volumes],
         },
@@ -252,39 +257,27 @@ def _describe(scan: Scan, shown: Sequence[int], limit: float) -> dict[str, Any]:
 
 
 def _check(
-    scan: Scan,
-    pipelines: Mapping[str, PatchedReconstructionPipeline],
-    timesteps: Sequence[int],
-    shown: Sequence[int],
-    thresholds: Mapping[str, float] | None,
-) -> list[float]:
-    """The share of the signal's variance left at each noise level, the same for all pipelines."""
-    if not pipelines or not timesteps or not shown:
-        raise InputError("compare: pass at least one pipeline, one timestep and one slice")
-    check_slices(scan, shown)
-    if thresholds is not None and set(thresholds) != set(pipelines):
-        raise InputError(f"compare: thresholds of {list(thresholds)}; pass those of {list(pipelines)}")
-    curves = [pipeline.scheduler.alphas_cumprod for pipeline in pipelines.values()]
-    if timesteps[0] < 0 or timesteps[-1] >= len(curves[0]):
-        raise InputError(f"compare: timesteps {timesteps}; use 0 to {len(curves[0]) - 1}")
-    if any(not torch.equal(curve, curves[0]) for curve in curves):
-        raise InputError("compare: the schedules of the pipelines differ, so would the noise at one timestep")
-    return [round(float(curves[0][t]), 4) for t in timesteps]
+    source: _Source, timesteps: Sequence[int], shown: Sequence[int], thresholds: Mapping[str, float] | None
+) -> None:
+    """Refuse what cannot be compared."""
+    if not source.methods or not timesteps or not shown:
+        raise InputError("compare: pass at least one method, one timestep and one slice")
+    check_slices(source.scan, shown)
+    if thresholds is not None and set(thresholds) != set(source.methods):
+        raise InputError(f"compare: thresholds of {list(thresholds)}; pass those of {list(source.methods)}")
+    if timesteps[0] < 0 or timesteps[-1] >= len(source.alpha_bars):
+        raise InputError(f"compare: timesteps {timesteps}; use 0 to {len(source.alpha_bars) - 1}")
 
 
-def _reconstruct(
-    scan: Scan,
-    pipeline: PatchedReconstructionPipeline,
-    timesteps: Sequence[int],
-    shown: Sequence[int],
-    seed: int,
+def _rebuilt(
+    scan: Scan, reconstruct: Reconstruct, timesteps: Sequence[int], shown: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Reconstructions and anomaly maps of the shown slices, both (timesteps, slices, H, W)."""
     wanted = sorted(
         {near for index in shown for near in range(index - _MARGIN, index + _MARGIN + 1) if 0 <= near < len(scan.image)}
     )
     image, brain, places = scan.image[wanted], scan.brain_mask[wanted], np.searchsorted(wanted, shown)
-    rebuilt = [pipeline.reconstruct_volume(image, brain, t, seed) for t in timesteps]
+    rebuilt = [reconstruct(image, brain, timestep) for timestep in timesteps]
     maps = [anomaly_map(image, volume, brain) for volume in rebuilt]
     return np.stack(rebuilt)[:, places], np.stack(maps)[:, places]
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.noise import NOISES
-from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
 from pddm_utils.show.widgets.base import InteractiveFigure
 from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack, pack_image, script, to_levels, unpack
 
-SCHEDULES = {"squaredcos_cap_v2": "cosine (this book)", "linear": "linear (diffusers' default)"}
-NOISE_LABELS = {"gaussian": "Gaussian noise", "simplex": "simplex noise"}
 DISPLAY_RANGE = 1.5  # x_t from -1.5 to 1.5 is black to white
 _NOISE_ZERO, _NOISE_STEPS = 128, 32  # levels of a packed noise field: value 0, and levels per standard deviation
 
@@ -25,13 +23,13 @@ class ForwardExplorer(InteractiveFigure):
 
     _esm = script("forward")
 
-    def noisy(self, timestep: int, noise: str = "gaussian", schedule: str = "squaredcos_cap_v2") -> np.ndarray:
+    def noisy(self, timestep: int, noise: str, schedule: str) -> np.ndarray:
         """The noisy slice as displayed, float64 `(H, W)`; x_0 in [-1, 1].
 
         Args:
-            timestep: 0-999.
-            noise: `gaussian` or `simplex`.
-            schedule: `squaredcos_cap_v2` (cosine) or `linear`.
+            timestep: an index of the schedule.
+            noise: name of a field.
+            schedule: name of a schedule.
 
         Raises:
             InputError: something that is not in the figure.
@@ -49,50 +47,57 @@ class ForwardExplorer(InteractiveFigure):
         field = (unpack(self.frames["noise"][noise], shape).astype(float) - _NOISE_ZERO) / _NOISE_STEPS
         return np.sqrt(alpha_bars[timestep]) * clean + np.sqrt(1 - alpha_bars[timestep]) * field
 
-    def levels(self, timestep: int, noise: str = "gaussian", schedule: str = "squaredcos_cap_v2") -> np.ndarray:
+    def levels(self, timestep: int, noise: str, schedule: str) -> np.ndarray:
         """Grey levels of the noisy slice, uint8 `(H, W)` as displayed; arguments as in `noisy`."""
         noisy = self.noisy(timestep, noise, schedule).clip(-DISPLAY_RANGE, DISPLAY_RANGE)
         return to_levels((noisy / DISPLAY_RANGE + 1) / 2, 1.0)
 
 
-def explore_forward(scan: Scan, slice_index: int | None = None, timestep: int = 499, seed: int = 0) -> ForwardExplorer:
+def explore_forward(
+    scan: Scan,
+    alpha_bars: Mapping[str, ArrayLike],
+    noise: Mapping[str, ArrayLike],
+    slice_index: int | None = None,
+    timestep: int = 499,
+) -> ForwardExplorer:
     """Explore the forward process on one slice: noise level, kind of noise, schedule (Ho et al. 2020, eq. 4).
 
-    One field of each noise is kept, in steps of 1/32 standard deviation and cut at 4; the browser computes the rest.
+    The noise is kept in steps of 1/32 standard deviation and cut at 4; the browser computes the rest.
 
     Args:
         scan: a prepared scan.
+        alpha_bars: `(T,)` share of the signal's variance left at each timestep, by name of the schedule.
+        noise: `(H, W)` field of unit variance by name of the noise.
         slice_index: which slice; the one with most lesion (or brain) when left out.
-        timestep: noise level shown first, 0-999.
-        seed: of the noise.
+        timestep: noise level shown first, 0 to T - 1.
 
     Raises:
-        InputError: no such slice or noise level.
+        InputError: no such slice or noise level, no or differently long schedules, or fields of another size.
 
     Example:
-        >>> explore_forward(scan, timestep=818)  # doctest: +SKIP
+        >>> explore_forward(scan, {"cosine": alpha_bar}, {"Gaussian noise": field}, timestep=818)  # doctest: +SKIP
     """
     index = telling_slice(scan) if slice_index is None else slice_index
     check_slices(scan, [index])
-    alpha_bars = {name: make_scheduler(name).alphas_cumprod.double() for name in SCHEDULES}
-    steps = len(next(iter(alpha_bars.values())))
+    curves = {name: np.asarray(curve, dtype=float) for name, curve in alpha_bars.items()}
+    fields = {name: np.asarray(field) for name, field in noise.items()}
+    lengths = {curve.shape for curve in curves.values()}
+    if len(lengths) != 1 or {field.shape for field in fields.values()} != {scan.image.shape[1:]}:
+        raise InputError(f"pass schedules of one length, and fields of noise of shape {scan.image.shape[1:]}")
+    [(steps,)] = lengths
     if not 0 <= timestep < steps:
         raise InputError(f"timestep {timestep}; use 0 to {steps - 1}")
-    shape = (1, 1, *scan.image.shape[1:])
-    fields = {kind: draw(shape, torch.Generator().manual_seed(seed))[0, 0].numpy() for kind, draw in NOISES.items()}
     return ForwardExplorer(
         frames={
             "title": f"Forward process: {scan.dataset}, {scan.subject}, {slice_name(scan, index)}",
             "size": list(scan.image.shape[1:]),
             "start": timestep,
             "range": DISPLAY_RANGE,
-            "alpha_bars": {name: [round(value, 8) for value in curve.tolist()] for name, curve in alpha_bars.items()},
-            "schedule_labels": SCHEDULES,
-            "noise_labels": NOISE_LABELS,
+            "alpha_bars": {name: [round(value, 8) for value in curve.tolist()] for name, curve in curves.items()},
             "image": pack_image(scan.image[index]),
             "noise": {
-                kind: pack(radiological(np.clip(np.rint(field * _NOISE_STEPS) + _NOISE_ZERO, 0, 255)))
-                for kind, field in fields.items()
+                name: pack(radiological(np.clip(np.rint(field * _NOISE_STEPS) + _NOISE_ZERO, 0, 255)))
+                for name, field in fields.items()
             },
         }
     )
