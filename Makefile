@@ -66,8 +66,10 @@ bench-scale: env  ## peak memory with 10, 100 and 1,000 simulated subjects
 linkcheck: env  ## every link of the book to another site; needs the network
 	.venv/bin/jupyter-book build . --builder linkcheck
 
-lint: env  ## ruff
+lint: env  ## ruff and mypy
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 clean:  ## remove what was built or cached; .venv and runs/ stay
 	rm -rf _build dist .pytest_cache .hypothesis .ruff_cache

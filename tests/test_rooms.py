@@ -18,7 +18,8 @@ def test_rooms_import_only_rooms_before_their_own() -> None:
 
 
 def test_no_two_files_share_a_name() -> None:
-    assert homonyms() == {"registry": ["data/sources/registry.py", "methods/registry.py"]}  # both: the table of its kind
+    tables_of_their_kind = {"registry": ["data/sources/registry.py", "methods/registry.py"]}
+    assert homonyms() == tables_of_their_kind
 
 
 def test_files_and_functions_are_short() -> None:

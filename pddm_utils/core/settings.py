@@ -141,13 +141,14 @@ class Settings:
 
 def _convert(name: str, kind: str, value: Any) -> Any:
     """Check one value against the type written in `Settings`; ints pass for floats, lists for tuples."""
-    expected = {
+    kinds: dict[str, Any] = {
         "str": str,
         "int": int,
         "float": (int, float),
         "tuple[str, ...]": (list, tuple),
         "tuple[int, ...]": (list, tuple),
-    }[kind]
+    }
+    expected = kinds[kind]
     if kind == "float" and isinstance(value, str):  # YAML reads 1e-3 as text
         try:
             value = float(value)

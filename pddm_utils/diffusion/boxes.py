@@ -17,12 +17,12 @@ import torch
 from pddm_utils.core.errors import InputError
 from pddm_utils.diffusion.noise import Generators
 
-Size = int | tuple[int, int]
+Size = int | Sequence[int]
 
 _STITCH_CHUNK = 256  # predictions summed at once: bounds the memory of the double-precision sums
 
 
-def _pair(value: Size | Sequence[int], name: str) -> tuple[int, int]:
+def _pair(value: Size, name: str) -> tuple[int, int]:
     """A size given as one integer or as (height, width), checked to be positive integers."""
     values = tuple(value) if isinstance(value, Sequence) else (value, value)
     try:
@@ -47,7 +47,7 @@ def _starts(image: int, box: int, stride: int) -> torch.Tensor:
     return torch.tensor([*range(0, last, stride), last], dtype=torch.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class BoxGrid:
     """A fixed grid of equal boxes that covers every pixel of an image.
 
@@ -70,16 +70,16 @@ class BoxGrid:
         1
     """
 
-    image_size: Size
-    box_size: Size
-    stride: Size | None = None
+    image_size: tuple[int, int]
+    box_size: tuple[int, int]
+    stride: tuple[int, int]
 
-    def __post_init__(self) -> None:
-        image, box = _image_and_box(self.image_size, self.box_size)
-        stride = box if self.stride is None else _pair(self.stride, "stride")
-        if stride[0] > box[0] or stride[1] > box[1]:
-            raise InputError(f"stride: {stride} leaves gaps between boxes of {box}; pass at most the box size")
-        for name, value in (("image_size", image), ("box_size", box), ("stride", stride)):
+    def __init__(self, image_size: Size, box_size: Size, stride: Size | None = None) -> None:
+        image, box = _image_and_box(image_size, box_size)
+        step = box if stride is None else _pair(stride, "stride")
+        if step[0] > box[0] or step[1] > box[1]:
+            raise InputError(f"stride: {step} leaves gaps between boxes of {box}; pass at most the box size")
+        for name, value in (("image_size", image), ("box_size", box), ("stride", step)):
             object.__setattr__(self, name, value)
 
     @cached_property
@@ -224,7 +224,7 @@ def coverage_probability(image_size: Size, box_size: Size, cut: bool = False) ->
     return axes[0][:, None] * axes[1]
 
 
-def _check_boxes(boxes: torch.Tensor, image_size: tuple[int, int]) -> None:
+def _check_boxes(boxes: torch.Tensor, image_size: Sequence[int]) -> None:
     """Refuse rows that are not boxes inside the image."""
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.is_floating_point() or boxes.dtype == torch.bool:
         raise InputError(f"boxes: {boxes.dtype} {tuple(boxes.shape)}; pass integer rows (top, left, height, width)")

@@ -61,7 +61,7 @@ def for_inference(network: nn.Module, timestep: int | None = None) -> nn.Module:
         return _InferenceUNet(network, timestep) if _is_plain(network) else network
     if any(isinstance(child, UNet2DModel) for child in network.children()):
         network = copy.copy(network)  # shares its weights; only the table of children is its own
-        network._modules = {name: for_inference(child, timestep) for name, child in network._modules.items()}
+        network._modules = {name: for_inference(child, timestep) for name, child in network.named_children()}
     return network
 
 
@@ -93,11 +93,11 @@ class _InferenceUNet(nn.Module):
         self.network = network
         embedding = None if timestep is None else self._embedding(timestep, None)
         self.first = _Convolution(network.conv_in)
-        self.down = [
-            (
-                [_Residual(block, embedding) for block in level.resnets],
-                [_Convolution(down.conv) for down in level.downsamplers or ()],
-            )
+        self.down: list[list[_Residual | _Convolution]] = [
+            [
+                *(_Residual(block, embedding) for block in level.resnets),
+                *(_Convolution(down.conv) for down in level.downsamplers or ()),
+            ]
             for level in network.down_blocks
         ]
         self.middle = [_Residual(block, embedding) for block in network.mid_block.resnets]
@@ -125,8 +125,8 @@ class _InferenceUNet(nn.Module):
         embedding = None if self.fixed else self._embedding(timestep, class_labels)
         hidden = self.first(sample.contiguous(memory_format=torch.channels_last))
         skipped = [hidden]
-        for blocks, downsampling in self.down:
-            for step in (*blocks, *downsampling):
+        for level in self.down:
+            for step in level:
                 hidden = step(hidden, embedding)
                 skipped.append(hidden)
         for block in self.middle:
@@ -210,7 +210,7 @@ class _Head:
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        self.weight, self.bias = conv.weight[0].flatten(1).T.contiguous(), conv.bias  # (9, in)
+        self.weight, self.bias = conv.weight[0].flatten(1).T.contiguous(), torch.as_tensor(conv.bias)  # (9, in)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         count, channels, height, width = hidden.shape

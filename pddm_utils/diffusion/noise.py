@@ -113,17 +113,17 @@ def _linear_map(
         four.
     """
     pixels = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in size))
-    rows, weights, count = [], [], 0
+    all_rows, all_weights, count = [], [], 0
     for octave in range(octaves):
         corners, weight = _corners(pixels * (2.0**octave / wavelength), octave)
         first, second = (corners - corners.amin(dim=(0, 1))).unbind(dim=2)
         nodes, number = torch.unique(first * (int(second.max()) + 1) + second, return_inverse=True)
-        rows.append(number + count)
-        weights.append(weight * persistence**octave)
+        all_rows.append(number + count)
+        all_weights.append(weight * persistence**octave)
         count += len(nodes)
     total = sum(persistence ** (2 * octave) for octave in range(octaves)) * _OCTAVE_VARIANCE
-    rows = torch.cat(rows, dim=1)
-    weights = torch.cat(weights, dim=1) / math.sqrt(total)
+    rows = torch.cat(all_rows, dim=1)
+    weights = torch.cat(all_weights, dim=1) / math.sqrt(total)
     count = math.ceil(count / _PER_WORD) * _PER_WORD
     rows = torch.cat([rows, rows + count], dim=1).int()
     weights = torch.cat([weights[:, :, 0], weights[:, :, 1]], dim=1).float()
@@ -266,4 +266,4 @@ def radial_spectrum(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.arange(1, size // 2 + 1) / size, mean[1 : size // 2 + 1]
 
 
-NOISES = {"gaussian": gaussian_noise, "simplex": simplex_noise}
+NOISES: dict[str, Callable[..., torch.Tensor]] = {"gaussian": gaussian_noise, "simplex": simplex_noise}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from diffusers import UNet2DModel
 
 from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes, random_grid_boxes
 from pddm_utils.diffusion.network import make_network
-from pddm_utils.diffusion.noise import NOISES, Generators
+from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.training.loop import Objective, torch_generators
 
@@ -39,7 +40,7 @@ class DiffusionObjective(Objective):
         """The boxes; one is drawn for each sample."""
         raise NotImplementedError
 
-    def make_network(self) -> nn.Module:
+    def make_network(self) -> UNet2DModel:
         """The U-Net that predicts x_0."""
         return make_network(self.settings.network, self.image_size)
 
@@ -56,26 +57,26 @@ class DiffusionObjective(Objective):
         noise = NOISES[self.settings.noise](tuple(clean.shape), generators, clean.device, clean.dtype)
         boxes = self.boxes(len(clean), generators).to(clean.device)
         noisy = scheduler.add_noise(self.visible(clean, generators), noise, timesteps)
-        return Batch(clean, noise_boxes(clean, noisy, boxes), box_mask(boxes, tuple(clean.shape[-2:])), timesteps)
+        return Batch(clean, noise_boxes(clean, noisy, boxes), box_mask(boxes, clean.shape[-2:]), timesteps)
 
     def timesteps(self, rngs: Sequence[np.random.Generator], levels: int) -> list[int]:
         """Uniform indices for power 1; a larger `timestep_power` moves them towards the high noise levels."""
         power = self.settings.timestep_power
         return [int(levels * ((int(rng.integers(levels)) + 0.5) / levels) ** (1 / power)) for rng in rngs]
 
-    def boxes(self, count: int, generators: Generators) -> torch.Tensor:
+    def boxes(self, count: int, generators: list[torch.Generator]) -> torch.Tensor:
         """One box per sample, integer `(B, 4)` rows: a random cell of the grid."""
         return random_grid_boxes(count, self.grid, generators)
 
-    def visible(self, clean: torch.Tensor, generators: Generators) -> torch.Tensor:
+    def visible(self, clean: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
         """What of the slices `(B, 1, H, W)` is noised: all of it."""
         return clean
 
-    def predict(self, network: nn.Module, batch: Batch) -> torch.Tensor:
+    def predict(self, network: Any, batch: Batch) -> torch.Tensor:
         """The network's x_0 of a batch, `(B, 1, H, W)`."""
         return network(batch.noisy, batch.timesteps).sample
 
-    def loss(self, network: nn.Module, batch: Batch, part: str = "") -> torch.Tensor:
+    def loss(self, network: Any, batch: Batch, part: str = "") -> torch.Tensor:
         """`box_loss` of the network's prediction."""
         return box_loss(self.predict(network, batch).float(), batch.clean, batch.mask)
 

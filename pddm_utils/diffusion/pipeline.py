@@ -117,7 +117,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
             raise InputError(f"timestep {timestep}; use 0 to {self.scheduler.config.num_train_timesteps - 1}")
         timesteps = trailing_timesteps(timestep, steps)
         if not isinstance(boxes, Boxes):
-            own = BoxGrid(tuple(clean.shape[-2:]), self.config.box_size, self.config.stride)
+            own = BoxGrid(clean.shape[-2:], self.config.box_size, self.config.stride)
             boxes = grid_boxes(boxes or own, active)
         rows, index = boxes.rows.to(clean.device), boxes.slice_index.to(clean.device)
         if not isinstance(noise, torch.Tensor):

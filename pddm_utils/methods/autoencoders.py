@@ -42,6 +42,8 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.variational, width = variational, CHANNELS[size][-1]
         copies = 2 if variational else 1
+        self.to_latent: nn.Module
+        self.from_latent: nn.Module
         self.encoder, self.decoder = make_encoder(size), make_decoder(size)
         if spatial:
             self.to_latent, self.from_latent = nn.Conv2d(width, copies * width, 1), nn.Conv2d(width, width, 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from pddm_utils.diffusion.noise import Generators
 from pddm_utils.methods.ddpm import DDPM
 
 PATCH_SIZE = 16  # pixels
@@ -12,7 +13,7 @@ MASKED_SHARE = 0.25  # of the patches; a choice of ours
 _BLACK = -1.0
 
 
-def patch_mask(count: int, image_size: tuple[int, int], generators: list[torch.Generator]) -> torch.Tensor:
+def patch_mask(count: int, image_size: Sequence[int], generators: list[torch.Generator]) -> torch.Tensor:
     """Masks of square patches, the same number of them in each sample, drawn without replacement.
 
     Args:
@@ -42,7 +43,7 @@ class MaskedDDPM(DDPM):
     37.5 M). The paper's masks in the frequency domain are left out.
     """
 
-    def visible(self, clean: torch.Tensor, generators: Generators) -> torch.Tensor:
+    def visible(self, clean: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
         """The slices `(B, 1, H, W)` with their masked patches black."""
-        mask = patch_mask(len(clean), tuple(clean.shape[-2:]), generators)
+        mask = patch_mask(len(clean), clean.shape[-2:], generators)
         return clean.masked_fill(mask.to(clean.device), _BLACK)

@@ -56,7 +56,7 @@ class NetworkMethod(LearnedMethod):
 
     @abstractmethod
     def rebuild(
-        self, network: nn.Module, slices: torch.Tensor, timestep: int | None, generator: torch.Generator
+        self, network: Any, slices: torch.Tensor, timestep: int | None, generator: torch.Generator
     ) -> torch.Tensor:
         """Pseudo-healthy slices, `(B, 1, H, W)` in [-1, 1] like `slices`.
 
@@ -67,11 +67,11 @@ class NetworkMethod(LearnedMethod):
             generator: of any noise, on the CPU.
         """
 
-    def kept(self, network: nn.Module) -> nn.Module:
+    def kept(self, network: Any) -> nn.Module:
         """The part of the network that rebuilding needs: all of it, unless said otherwise."""
         return network
 
-    def save(self, network: nn.Module, folder: Path) -> None:
+    def save(self, network: Any, folder: Path) -> None:
         """Write the kept part as fp16 safetensors."""
         state = self.kept(network).half().state_dict()
         save_file({name: value.contiguous() for name, value in state.items()}, folder / WEIGHTS)

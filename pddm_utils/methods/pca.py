@@ -38,7 +38,8 @@ class PCA:
 
     def __init__(self, name: str, settings: Settings, seed: int = 0) -> None:
         self.name, self.settings, self.seed = name, settings, seed
-        self.pixels, self.state = SLICE_SIZE**2, {}
+        self.pixels = SLICE_SIZE**2
+        self.state: dict[str, np.ndarray] = {}
 
     def key(self, seed: int) -> str:
         """The settings that the axes depend on, see `training_key`."""

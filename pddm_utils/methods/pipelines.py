@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import nn
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.objective import DiffusionObjective
@@ -19,9 +19,9 @@ class PipelineMethod(DiffusionObjective, LearnedMethod):
     steps = 1  # back from the noise level to the clean slice
     pipeline: PatchedReconstructionPipeline | None = None
 
-    def save(self, network: nn.Module, folder: Path) -> None:
+    def save(self, network: Any, folder: Path) -> None:
         """A pipeline of fp16 weights."""
-        settings, (box, _), (stride, _) = self.settings, self.grid.box_size, self.grid.stride
+        settings, box, stride = self.settings, self.grid.box_size[0], self.grid.stride[0]
         PatchedReconstructionPipeline(
             network.half(), make_scheduler(settings.schedule), box, stride, settings.noise, settings.authors_timestep
         ).save_pretrained(folder)

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 
 from pddm_utils.diffusion.boxes import coverage_probability, random_boxes
-from pddm_utils.diffusion.noise import Generators
 from pddm_utils.diffusion.objective import Batch
 from pddm_utils.methods.pddpm import PatchedDDPM
 
@@ -19,7 +18,7 @@ class RandomBoxDDPM(PatchedDDPM):
     `pddpm` (laptop 0.65 M parameters, paper 37.5 M).
     """
 
-    def boxes(self, count: int, generators: Generators) -> torch.Tensor:
+    def boxes(self, count: int, generators: list[torch.Generator]) -> torch.Tensor:
         """One box per sample at any place, integer `(B, 4)` rows; cut at the border, for equal coverage."""
         return random_boxes(count, self.grid.image_size, self.grid.box_size, generators, cut=True)
 

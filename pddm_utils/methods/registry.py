@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,7 @@ def training_key(settings: Settings, name: str, seed: int) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def method_class(name: str) -> type[Method]:
+def method_class(name: str) -> Callable[..., Method]:
     """The class that makes a method (`InputError` for a name that is not in the table)."""
     check_methods([name])
     module, _, made = METHODS[name].made_by.partition(".")
@@ -133,6 +133,6 @@ def open_method(name: str, settings: Settings, seed: int = 0, folder: Path | Non
         InputError: the weights are not there, damaged, or of another network.
     """
     method = make_method(name, settings, seed)
-    if METHODS[name].trained_by:
+    if METHODS[name].trained_by and folder is not None:
         method.open(folder)
     return method

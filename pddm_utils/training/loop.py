@@ -83,6 +83,16 @@ class Phase:
     steps: int
 
 
+class Learner(Protocol):
+    """What is written down about who learnt something."""
+
+    name: str
+    settings: Settings
+
+    def key(self, seed: int) -> str:
+        """Identifies a training run."""
+
+
 class Objective(ABC):
     """What the common loop needs to know of a method.
 
@@ -125,10 +135,10 @@ class Objective(ABC):
         return self.batch(clean.to(device), rngs)
 
     @abstractmethod
-    def loss(self, network: nn.Module, batch: Any, part: str = "") -> torch.Tensor:
+    def loss(self, network: Any, batch: Any, part: str = "") -> torch.Tensor:
         """Loss of a batch, a scalar; `part` says which child of the network it is to teach."""
 
-    def validation_loss(self, network: nn.Module, batch: Any) -> torch.Tensor:
+    def validation_loss(self, network: Any, batch: Any) -> torch.Tensor:
         """What is reported on the fixed validation draws."""
         return self.loss(network, batch)
 
@@ -137,7 +147,7 @@ class Objective(ABC):
         return Phase(("",), step, steps)
 
     @abstractmethod
-    def save(self, network: nn.Module, folder: Path) -> None:
+    def save(self, network: Any, folder: Path) -> None:
         """Write the finished network to a folder, as fp16 safetensors."""
 
 
@@ -195,7 +205,7 @@ class Trainer:
             self.network.parameters(), lr=self.settings.learning_rate, betas=objective.betas
         )
         self.averaged = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.state = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": [], "made_with": [made_with()]}
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": [], "made_with": [made_with()]}
 
     def run(self) -> Path:
         """Train to the last step and save the averaged weights in fp16.
@@ -354,7 +364,7 @@ class Trainer:
         self.checkpoint.unlink(missing_ok=True)
 
 
-def write_training(folder: Path, learner: Objective, seed: int, state: Mapping[str, Any]) -> None:
+def write_training(folder: Path, learner: Learner, seed: int, state: Mapping[str, Any]) -> None:
     """Write `training.json`: which run this folder holds, with its step, times and loss history.
 
     `made_with` lists the commits and package versions that trained it, as a rule one.
