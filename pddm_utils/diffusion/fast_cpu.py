@@ -134,8 +134,8 @@ class _InferenceUNet(nn.Module):
         for blocks, upsampling in self.up:
             for block in blocks:
                 hidden = block(torch.cat([hidden, skipped.pop()], dim=1), embedding)
-            for step in upsampling:
-                hidden = step(hidden)
+            for upsample in upsampling:
+                hidden = upsample(hidden)
         return UNet2DOutput(sample=self.head(_norm_silu(self.network.conv_norm_out, hidden)))
 
 
