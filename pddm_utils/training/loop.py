@@ -205,7 +205,8 @@ class Trainer:
             self.network.parameters(), lr=self.settings.learning_rate, betas=objective.betas
         )
         self.averaged = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": [], "made_with": [made_with()]}
+        self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": []}
+        self.state["made_with"] = [made_with()]
 
     def run(self) -> Path:
         """Train to the last step and save the averaged weights in fp16.
