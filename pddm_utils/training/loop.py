@@ -8,7 +8,6 @@ loss is taken is the method's `Objective`.
 from __future__ import annotations
 
 import json
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from tqdm.auto import tqdm
@@ -151,15 +152,19 @@ class Objective(ABC):
         """Write the finished network to a folder, as fp16 safetensors."""
 
 
-def learning_rate_at(step: int, steps: int, settings: Settings, peak: float | None = None) -> float:
-    """Linear warm-up to the peak (the setting `learning_rate` when left out), then a cosine to zero or a constant."""
-    peak = settings.learning_rate if peak is None else peak
-    if step < settings.warmup_steps:
-        return peak * (step + 1) / settings.warmup_steps
-    if settings.learning_rate_decay == "none":
-        return peak
-    progress = (step - settings.warmup_steps) / max(1, steps - settings.warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+def set_learning_rate(optimizer: torch.optim.Optimizer, phase: Phase, settings: Settings) -> None:
+    """Linear warm-up to the groups' `initial_lr`, then a cosine to zero or a constant: diffusers' schedule.
+
+    It is made anew at every step, as a function of the step's number, so that a resumed run restores no state of it.
+    """
+    # Made at `last_epoch`, it sets the rate of the epoch after. The warm-up is one ahead: its epoch 0 has rate zero.
+    get_scheduler(
+        "cosine" if settings.learning_rate_decay == "cosine" else "constant_with_warmup",
+        optimizer,
+        num_warmup_steps=settings.warmup_steps,
+        num_training_steps=phase.steps,
+        last_epoch=phase.step - (phase.step >= settings.warmup_steps),
+    )
 
 
 def mixed_precision(settings: Settings) -> str:
@@ -201,10 +206,13 @@ class Trainer:
             )
         set_seed(seed)
         self.network = objective.make_network().to(self.accelerator.device)
+        rate = objective.peak_rate or self.settings.learning_rate
         self.optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=self.settings.learning_rate, betas=objective.betas
+            [{"params": list(self.network.parameters()), "initial_lr": rate}], lr=rate, betas=objective.betas
         )
-        self.averaged = {name: p.detach().clone() for name, p in self.network.named_parameters()}
+        # Its decay grows from 0, so that the first weights are soon forgotten.
+        self.ema = EMAModel(self.network.parameters(), decay=self.settings.ema_decay, foreach=True)
+        self.averaged = dict(zip(dict(self.network.named_parameters()), self.ema.shadow_params, strict=True))
         self.state: dict[str, Any] = {"step": 0, "seconds": 0.0, "cpu_seconds": 0.0, "history": []}
         self.state["made_with"] = [made_with()]
 
@@ -271,15 +279,16 @@ class Trainer:
         share = self.settings.batch_size // self.accelerator.num_processes
         first = step * self.settings.batch_size + self.accelerator.process_index * share
         phase = self.objective.phase(step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(phase.step, phase.steps, self.settings, self.objective.peak_rate)
+        set_learning_rate(self.optimizer, phase, self.settings)
         for part in phase.parts:
             self._only_train(part)
             loss = self.add_gradients(range(first, first + share), part)
             self._average_gradients()
             self.optimizer.step()
             self.optimizer.zero_grad()
-        self._average(step)
+        self._only_train("")  # all of it: what is frozen would be copied instead of averaged
+        self.ema.optimization_step = step
+        self.ema.step(self.network.parameters())
         return self.accelerator.reduce(loss, "mean").item()
 
     def add_gradients(self, samples: range, part: str = "") -> torch.Tensor:
@@ -310,13 +319,6 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
             vector_to_parameters(self.accelerator.reduce(parameters_to_vector(gradients), "mean"), gradients)
-
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        """Exponential moving average; the decay grows from 0 so that the first weights are soon forgotten."""
-        decay = min(self.settings.ema_decay, (1 + step) / (10 + step))
-        current = [p.detach() for _, p in self.network.named_parameters()]
-        torch._foreach_lerp_(list(self.averaged.values()), current, 1 - decay)
 
     def _averaged_network(self) -> nn.Module:
         network = self.objective.make_network()
