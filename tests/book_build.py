@@ -20,7 +20,9 @@ TIMEOUT_S = 600
 def toc_pages() -> list[str]:
     """Pages of the book as `_toc.yml` names them, without suffix, in reading order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    return [toc["root"]] + [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    below = {chapter["file"]: [section["file"] for section in chapter.get("sections", ())] for chapter in chapters}
+    return [toc["root"], *(page for chapter, sections in below.items() for page in (chapter, *sections))]
 
 
 def notebook_paths() -> list[Path]:

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from book_build import ROOT, toc_pages
+from rooms import ORDER
 
 TEXT_SUFFIXES = {"", *".py .md .yml .yaml .toml .cff .json .ipynb .css .js .svg .csv .lock".split()}
 # Spelled in parts, so that this file does not hold what it forbids.
@@ -99,15 +100,18 @@ def test_citation_has_the_package_version(pyproject: dict) -> None:
 def test_every_page_of_the_toc_exists_and_none_is_left_out() -> None:
     pages = toc_pages()
     assert len(pages) == len(set(pages))
-    files = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "book").glob("*.md")}
+    files = {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "book").rglob("*.md")}
     files |= {str(path.relative_to(ROOT).with_suffix("")) for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert set(pages) == files
 
 
-def test_api_page_names_every_public_module() -> None:
-    named = re.findall(r"automodule:: ([\w.]+)", (ROOT / "book" / "api.md").read_text())
-    files = [path.relative_to(ROOT) for path in (ROOT / "pddm_utils").rglob("*.py") if path.name[0] != "_"]
-    assert sorted(named) == sorted(".".join(path.with_suffix("").parts) for path in files)
+def test_every_room_has_its_page_of_the_reference() -> None:
+    index = (ROOT / "book" / "api.md").read_text()
+    for room in ORDER:
+        page = (ROOT / "book" / "api" / f"{room}.md").read_text()
+        assert re.findall(r"^```\{room\} (.+)$", page, flags=re.M) == [room]
+        assert f"(api/{room}.md)" in index
+    assert [Path(page).name for page in toc_pages() if page.startswith("book/api/")] == list(ORDER)
 
 
 def test_no_file_holds_what_belongs_to_one_machine() -> None:
