@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 # Set this to take PyTorch from another index, for example its CPU builds:
 #   make env TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 TORCH_INDEX_URL ?=
-# Two workers for what can run side by side; the notebooks and the site they make stay in one process.
+# Processes side by side: scans, notebooks, tests.
 WORKERS ?= 2
 
 # Waiting OpenMP threads must not spin: on a busy machine they slow small runs several times over.
@@ -32,19 +32,21 @@ $(STAMP): requirements.lock pyproject.toml
 
 book: PROFILE ?= demo
 book: env  ## the benchmark with the shipped weights, all notebooks, then the site in _build/html (PROFILE=demo)
-	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights shipped
+	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights shipped --jobs $(WORKERS)
 	rm -rf _build/html _build/.doctrees _build/.jupyter_cache
+	PDDM_PROFILE=$(PROFILE) $(PY) book/execute_notebooks.py $(WORKERS)
 	PDDM_PROFILE=$(PROFILE) .venv/bin/jupyter-book build . -W -n --keep-going
 
+# Notebooks and site first, then every test that looks at them beside the others.
+TESTS = $(PY) tests/browser.py && export OMP_NUM_THREADS=1 && $(PY) tests/book_build.py $(WORKERS) && \
+	PDDM_EXECUTED=_build/test/notebooks PDDM_SITE=_build/test/site/_build/html \
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile
+
 test: env  ## all tests but the slow ones, in a real browser too
-	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not notebook" -n $(WORKERS) --dist loadfile
-	$(PY) -m pytest -m "not slow and notebook"
+	$(TESTS) -m "not slow"
 
 test-full: env  ## all tests, the slow ones included
-	$(PY) tests/browser.py
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not notebook" -n $(WORKERS) --dist loadfile
-	$(PY) -m pytest -m notebook
+	$(TESTS)
 
 benchmark: PROFILE ?= laptop
 benchmark: WEIGHTS ?= train

@@ -1,9 +1,15 @@
-"""Runs the notebooks with papermill and builds the site from what they leave, each once per test run."""
+"""Runs the notebooks with papermill and builds the site from what they leave, each once per test run.
+
+`python tests/book_build.py [JOBS]` does both ahead of the tests, several notebooks at a time, in `_build/test`; tests
+that find the variables `PDDM_EXECUTED` and `PDDM_SITE` take the notebooks and the site of these folders.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,6 +17,8 @@ from pathlib import Path
 
 import papermill
 import yaml
+from joblib import Parallel, delayed
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "_build" / "test"
@@ -30,27 +38,54 @@ def notebook_paths() -> list[Path]:
     return [ROOT / f"{page}.ipynb" for page in toc_pages() if page.startswith("notebooks/")]
 
 
-@functools.cache
-def run_notebook(path: Path) -> Path:
-    """Execute a notebook with the `smoke` profile and return the executed copy.
+def tree() -> set[str]:
+    """Files and folders where a notebook must not leave any."""
+    folders = [ROOT / name for name in ("notebooks", "book", "results", "weights")]
+    inside = {path for folder in folders for path in folder.rglob("*")}
+    return {str(path.relative_to(ROOT)) for path in inside | set(ROOT.glob("*")) - {ROOT / "runs", ROOT / "_build"}}
+
+
+def execute_smoke(path: Path, folder: Path) -> Path:
+    """Execute a notebook with the `smoke` profile into a folder.
+
+    Beside the executed copy, which is returned, a JSON file says the CPU seconds and the files that appeared.
 
     Raises:
         papermill.PapermillExecutionError: if a cell raises.
     """
-    output = WORK / "notebooks" / path.name
+    output = folder / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ["PDDM_PROFILE"] = "smoke"
-    papermill.execute_notebook(
-        str(path),
-        str(output),
-        parameters={"profile": "smoke"},
-        kernel_name="python3",
-        cwd=str(path.parent),
-        execution_timeout=TIMEOUT_S,
-        progress_bar=False,
-        log_output=False,
-    )
+    before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    try:
+        papermill.execute_notebook(
+            str(path),
+            str(output),
+            parameters={"profile": "smoke"},
+            kernel_name="python3",
+            cwd=str(path.parent),
+            execution_timeout=TIMEOUT_S,
+            progress_bar=False,
+            log_output=False,
+        )
+    finally:
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+        record = {"cpu_seconds": seconds, "new_files": sorted(tree() - before)}
+        output.with_suffix(".json").write_text(json.dumps(record))
     return output
+
+
+@functools.cache
+def run_notebook(path: Path) -> Path:
+    """The executed copy of a notebook: from the folder that PDDM_EXECUTED names, or executed now.
+
+    Raises:
+        papermill.PapermillExecutionError: if a cell raises.
+    """
+    if os.environ.get("PDDM_EXECUTED"):
+        return Path(os.environ["PDDM_EXECUTED"]).resolve() / path.name
+    return execute_smoke(path, WORK / "notebooks")
 
 
 @functools.cache
@@ -84,3 +119,27 @@ def built_site() -> Path:
     if build.returncode != 0:
         raise RuntimeError(f"the book does not build without warnings:\n{build.stderr[-6000:]}")
     return output / "_build" / "html"
+
+
+def execute_all(jobs: int) -> None:
+    """Execute every notebook; one that fails is reported, and its copy ends where it failed."""
+
+    def execute(path: Path) -> str:
+        try:
+            execute_smoke(path, WORK / "notebooks")
+        except papermill.PapermillExecutionError as error:
+            return f"{path.name}: {error}"
+        return ""
+
+    paths = notebook_paths()
+    shutil.rmtree(WORK / "notebooks", ignore_errors=True)
+    done = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(execute)(path) for path in paths)
+    for problem in tqdm(done, total=len(paths), desc="executing notebooks", unit="notebook"):
+        if problem:
+            print(problem, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    execute_all(jobs=int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    os.environ["PDDM_EXECUTED"] = str(WORK / "notebooks")
+    print(f"built: {built_site()}")

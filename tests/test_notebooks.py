@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import nbformat
 import papermill
 import pytest
 
-from book_build import ROOT, TIMEOUT_S, notebook_paths, run_notebook
+from book_build import ROOT, TIMEOUT_S, execute_smoke, notebook_paths, run_notebook
 
 MOST_CPU_SECONDS = 120  # a minute on an idle machine of two cores; a busy one may take twice that
 PARTS = ("## Where it fails", "## Exercises", "## Summary", "**Next:**")
@@ -52,13 +52,6 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> nbformat
     )
 
 
-def tree() -> set[Path]:
-    """Files and folders where a notebook must not leave any."""
-    folders = [ROOT / name for name in ("notebooks", "book", "results", "weights")]
-    inside = {path for folder in folders for path in folder.rglob("*")}
-    return inside | set(ROOT.glob("*")) - {ROOT / "runs", ROOT / "_build"}
-
-
 def test_all_notebooks_are_in_the_book() -> None:
     assert sorted((ROOT / "notebooks").glob("*.ipynb")) == sorted(notebook_paths())
 
@@ -88,13 +81,11 @@ def test_notebook_has_the_parts_of_a_chapter(path: Path) -> None:
 
 @each_notebook
 def test_notebook_runs(path: Path) -> None:
-    before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    executed = nbformat.read(run_notebook(path), as_version=4)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = run_notebook(path)
+    executed, record = nbformat.read(output, as_version=4), json.loads(output.with_suffix(".json").read_text())
     assert executed.metadata.papermill.exception is None
-    seconds = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    assert seconds < MOST_CPU_SECONDS, f"{seconds:.0f} CPU seconds"
-    assert tree() - before == set(), "a notebook writes below runs/ only"
+    assert record["cpu_seconds"] < MOST_CPU_SECONDS
+    assert record["new_files"] == [], "a notebook writes below runs/ only"
     solutions = tagged(executed, "hide-cell")
     assert all(cell.execution_count and cell.outputs for cell in solutions), "every solution runs and shows something"
     streams = [output for cell in executed.cells for output in cell.get("outputs", [])]
@@ -126,4 +117,4 @@ def test_a_failing_cell_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.ipynb"
     nbformat.write(broken, path)
     with pytest.raises(papermill.PapermillExecutionError, match="smoke"):
-        run_notebook(path)
+        execute_smoke(path, tmp_path / "executed")
