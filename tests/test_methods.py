@@ -20,7 +20,7 @@ from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.network import parameter_count
+from pddm_utils.diffusion.network import NETWORKS, parameter_count
 from pddm_utils.diffusion.objective import Batch
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.diffusion.sampling import ddim_reverse, trailing_timesteps
@@ -337,6 +337,17 @@ def test_networks_have_the_size_their_docstring_states_and_no_buffers(name: str)
         assert parameter_count(network) == expected
         assert f"{expected:,}" in method_class(name).__doc__ and f"| {expected:,} |" in METHOD_PAGE
         assert not list(network.buffers())
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED_METHODS if name != "pca"])
+def test_every_method_has_a_network_of_every_size(name: str) -> None:
+    with pytest.raises(InputError, match=f"choose one of {', '.join(NETWORKS)}$"):
+        settings(network="none")
+    counts = []
+    for size in NETWORKS:
+        with torch.device("meta"):
+            counts.append(parameter_count(made(name, 96, network=size).make_network()))
+    assert counts == sorted(set(counts)), "each is larger than the one before"
 
 
 @pytest.mark.parametrize("name", ["vae", "fanogan"])

@@ -40,7 +40,7 @@ class Settings:
         test_subjects: test subjects of each kind (tumour, ms, healthy).
         lesion_kinds: `tumour`, `ms`: which lesions validation and test subjects carry.
         extra_test_sets: further test sets, such as `mslub-t1`.
-        network: size of the networks, `smoke`, `laptop` or `paper`; each method's module says what that is.
+        network: size of the networks, `smoke`, `laptop`, `wide` or `paper`; each method's module says what that is.
         noise: `gaussian` or `simplex`.
         schedule: `beta_schedule` of diffusers' `DDPMScheduler`.
         box_size, stride: of the patched model, in pixels; the whole-image model is one box of the slice's size.

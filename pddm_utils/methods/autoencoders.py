@@ -32,7 +32,7 @@ class Autoencoder(nn.Module):
     """Encoder, latent, decoder.
 
     Args:
-        size: `smoke`, `laptop` or `paper`.
+        size: `smoke`, `laptop`, `wide` or `paper`.
         image_size: height and width of a slice in pixels.
         variational: the latent is a normal distribution: twice the outputs, mean and log variance.
         spatial: the latent is a map at the encoder's last resolution, not a vector.

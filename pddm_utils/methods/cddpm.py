@@ -19,7 +19,7 @@ class ConditionedUNet(nn.Module):
     """A U-Net whose time embedding is shifted by a code of the clean slice.
 
     Args:
-        size: `smoke`, `laptop` or `paper`.
+        size: `smoke`, `laptop`, `wide` or `paper`.
         image_size: height and width of a slice in pixels.
     """
 

@@ -35,7 +35,7 @@ class AdversarialNetworks(nn.Module):
     """Generator, critic and encoder as three children of one module, each updated in its turn.
 
     Args:
-        size: `smoke`, `laptop` or `paper`.
+        size: `smoke`, `laptop`, `wide` or `paper`.
         image_size: height and width of a slice in pixels.
     """
 
