@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale linkcheck lint clean
+.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale linkcheck structure lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ bench-scale: env  ## peak memory with 10, 100 and 1,000 simulated subjects
 
 linkcheck: env  ## every link of the book to another site; needs the network
 	.venv/bin/jupyter-book build . --builder linkcheck
+
+structure:  ## rooms, lines and imports of the package
+	$(PYTHON) tests/rooms.py
 
 lint: env  ## ruff and mypy
 	$(PY) -m ruff check .
