@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from pddm_utils.core.forks import keep_forks_usable
+
 __version__ = "0.1.0"
 __all__ = [
     "Detection",
@@ -27,6 +29,8 @@ _HOMES = {
     "healthy_twin": "pddm_utils.data.examples",
     "load_model": "pddm_utils.detection.model",
 }
+
+keep_forks_usable()
 
 
 def __getattr__(name: str) -> Any:

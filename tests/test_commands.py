@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,3 +56,47 @@ def test_the_address_is_written_or_taken_out(monkeypatch: pytest.MonkeyPatch) ->
     assert asked == ["https://github.com/owner/name", None]
     with pytest.raises(SystemExit):
         commands.run(["address"])
+
+
+def run_code(code: str, **options) -> subprocess.CompletedProcess[str]:
+    """Run `code` as the only command, named `say`, of a program."""
+    program = (
+        "import sys, warnings\n"
+        "from pddm_utils.core.command_line import Commands\n"
+        "commands = Commands('program', 'Says something.')\n"
+        f"commands.add('say', lambda _: [{code}], 'say something')\n"
+        "sys.exit(commands.run(['say']))\n"
+    )
+    return subprocess.run([sys.executable, "-c", program], text=True, stderr=subprocess.PIPE, **options)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_a_terminal_that_lacks_a_character_costs_nothing_else(encoding: str) -> None:
+    said = run_code(
+        "print('results in Müller \u2192 脳')",
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        encoding=encoding,
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith("results in M") and said.stdout.endswith(" ? ?\n")
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    said = run_code("print('x' * 1_000_000)", stdout=writing)
+    os.close(writing)
+    assert (said.returncode, said.stderr) == (141, "")
+
+
+def test_without_a_terminal_nothing_is_said_and_the_work_is_done(tmp_path) -> None:
+    done = tmp_path / "done"
+    code = f"print('x'), open({str(done)!r}, 'w').close()"
+    said = run_code(code, preexec_fn=lambda: os.close(1))
+    assert (said.returncode, said.stderr, done.exists()) == (0, "", True)
+
+
+def test_a_warning_is_one_line_and_no_failure() -> None:
+    said = run_code("warnings.warn('scan.nii.gz: in two\\n  lines'), print('done')", stdout=subprocess.PIPE)
+    assert (said.returncode, said.stdout, said.stderr) == (0, "done\n", "warning: scan.nii.gz: in two lines\n")

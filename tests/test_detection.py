@@ -120,12 +120,45 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
     assert report == json.loads(json.dumps(detection.report())) and report["warnings"] == []
 
 
-def test_contrast_comes_from_the_name_or_from_the_caller(tmp_path) -> None:
-    assert contrast_of_name(Path("sub-01_T2w.nii.gz")) == "T2"
-    assert contrast_of_name(Path("IXI012-HH-1211_T1.nii.gz")) == "T1"
-    for name in ("scan.nii.gz", "T1_to_T2.nii.gz"):
-        with pytest.raises(InputError, match="does not say one contrast; pass contrast="):
-            contrast_of_name(Path(name))
+@pytest.mark.parametrize(
+    ("name", "contrast"),
+    [
+        ("sub-01_T2w.nii.gz", "T2"),
+        ("IXI012-HH-1211_T1.nii.gz", "T1"),
+        ("sub-T1_T2w.nii.gz", "T2"),
+        ("sub-01_FLAIR.nii.gz", "FLAIR"),
+        ("12_t2_tirm_tra_dark-fluid.nii.gz", "FLAIR"),  # Siemens
+        ("t2_space_darkfluid_sag_p2.nii", "FLAIR"),
+        ("t2_tse_da-fl_tra.nii.gz", "FLAIR"),
+        ("3D_T2-FLAIR.nii.gz", "FLAIR"),
+        ("T2FLAIR.nii.gz", "FLAIR"),
+    ],
+)
+def test_contrast_comes_from_the_name(name: str, contrast: str) -> None:
+    assert contrast_of_name(Path(name)) == contrast
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("scan.nii.gz", "does not say one contrast"),
+        ("T1_to_T2.nii.gz", "does not say one contrast"),
+        ("sub-01_T2starw.nii.gz", "does not say one contrast"),
+        ("T1_FLAIR.nii.gz", "speaks of T1 and of FLAIR"),  # GE's T1 with inversion recovery
+        ("t2_fl2d_tra_hemo.nii.gz", "speaks of T2 and of HEMO"),  # T2*
+        ("sub-01_ce-gadolinium_T1w.nii.gz", "speaks of T1 and of CE"),
+        ("T2_map.nii.gz", "speaks of T2 and of MAP"),
+        ("t2_stir_cor.nii.gz", "speaks of T2 and of STIR"),
+    ],
+)
+def test_names_of_none_or_of_another_kind_are_left_to_the_caller(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=f"{words}; pass contrast="):
+        contrast_of_name(Path(name))
+
+
+def test_a_flair_scan_is_not_assessed_as_t2(tmp_path, capsys) -> None:
+    assert main(["detect", str(tmp_path / "12_t2_tirm_tra_dark-fluid.nii.gz"), "--out", str(tmp_path / "out")]) == 2
+    assert "no model for contrast 'FLAIR'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

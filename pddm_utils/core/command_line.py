@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -60,14 +62,30 @@ class Commands:
         return parser
 
     def run(self, words: list[str] | None = None) -> int:
-        """Run one command; bad input ends with one line on standard error and exit code 2."""
+        """Run one command.
+
+        Warnings are printed on standard error, one line each; results are no worse for being printed on a terminal
+        that lacks a character (it becomes `?`).
+
+        Returns:
+            The exit code: 0, done, with or without warnings; 2, bad input or an unknown option (one line on standard
+            error, nothing half-written); 141, whoever read the output has gone, as the shell says of other programs.
+            Any other is a fault of this program.
+        """
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
         arguments = self.parser.parse_args(words)
-        warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # no file and line: the reader is a user
+        # No file and line of the program: the reader is a user.
+        warnings.formatwarning = lambda message, *_: f"warning: {' '.join(str(message).split())}\n"
         try:
             arguments.run(arguments)
+            print(end="", flush=True)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+            return 141
         return 0
 
 

@@ -15,7 +15,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
-from pddm_utils.data.scan import CONTRASTS, VOXEL_VOLUME_ML, Scan
+from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
 from pddm_utils.detection.model import DetectionModel, healthy_reference, load_model
 from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
@@ -25,6 +25,8 @@ from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.show.figures import show_reconstruction
 
+_FLAIR = re.compile(r"flair|tirm|dark[^a-z0-9]?fluid|(?<![a-z])da[^a-z0-9]?fl(?![a-z])", re.IGNORECASE)
+_OTHER_KINDS = {"MAP", "STAR", "GRE", "HEMO", "SWI", "STIR", "GD", "KM", "CE", "CONTRAST", "POSTCONTRAST"}
 NOTICE = "For research and teaching, not for diagnosis."
 
 
@@ -186,13 +188,21 @@ def detect(
 def contrast_of_name(scan: Path) -> str:
     """The contrast that a file name speaks of, such as `T2` for `sub-01_T2w.nii.gz`.
 
+    Siemens' dark-fluid T2 (`t2_tirm_tra_dark-fluid`) is FLAIR. What else is called T1 or T2 and looks different is
+    left to the caller: maps, T2*, fat-suppressed scans, scans with contrast medium.
+
     Raises:
-        InputError: the name holds none, or several.
+        InputError: the name holds none, several, or one of another kind.
     """
-    words = {word.upper().removesuffix("W") for word in re.split(r"[^A-Za-z0-9]+", scan.name)}
-    found = [contrast for contrast in CONTRASTS if contrast in words]
-    if len(found) != 1:
-        raise InputError(f"{scan.name}: the name does not say one contrast; pass contrast='T1' or 'T2'")
+    name = re.sub(r"\b(sub|ses)-[A-Za-z0-9]+", "", scan.name)  # a person may be called T1
+    words = {word.upper().removesuffix("W") for word in re.split(r"[^A-Za-z0-9]+", name)}
+    found = [contrast for contrast in ("T1", "T2") if contrast in words]
+    if _FLAIR.search(name) and "T1" not in found:
+        return "FLAIR"
+    other = sorted(words & _OTHER_KINDS) or (["FLAIR"] if _FLAIR.search(name) else [])
+    if len(found) != 1 or other:
+        reason = f"speaks of {found[0]} and of {other[0]}" if found and other else "does not say one contrast"
+        raise InputError(f"{scan.name}: the name {reason}; pass contrast='T1' or 'T2'")
     return found[0]
 
 

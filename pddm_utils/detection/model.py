@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
+from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder, weights_root
+from pddm_utils.data.scan import CONTRASTS
+from pddm_utils.detection.quality import HISTOGRAM_BINS, QUANTITIES
 from pddm_utils.detection.z_score import PlaceStatistics
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
@@ -80,24 +83,27 @@ class DetectionModel:
         return PlaceStatistics.load(path)
 
 
-@lru_cache(maxsize=4)
-def load_model(name: str) -> DetectionModel:
-    """A shipped model, or one in a folder of the same form.
+def load_model(name: str | Path) -> DetectionModel:
+    """A shipped model, or one in a folder of the same form; loaded again when its files change.
 
     Args:
-        name: such as `simulated-t2-pddpm`, or the path of a folder.
+        name: such as `simulated-t2-pddpm`, or the path of a folder. A folder in the working directory that bears the
+            name of a shipped model is taken where the path says so: `./simulated-t2-pddpm`.
 
     Raises:
-        InputError: no such model, or it comes without noise level and thresholds.
+        InputError: no such model, a damaged one, or it comes without noise level and thresholds.
 
     Example:
         >>> load_model("simulated-t2-pddpm").timestep
         818
     """
-    folder = Path(name) if Path(name).is_dir() else weights_folder(name)
+    folder = _folder_of(name)
     facts = _facts(folder)
     fast_cpu()
-    return DetectionModel(folder, load_pipeline(folder), facts)
+    pipeline = _pipeline(folder, _state(folder))
+    if facts["timestep"] >= len(pipeline.scheduler.alphas_cumprod):
+        raise _damaged(folder, f"timestep {facts['timestep']} is beyond the model's schedule")
+    return DetectionModel(folder, pipeline, facts)
 
 
 def healthy_reference(name: str) -> dict[str, Any]:
@@ -109,6 +115,27 @@ def healthy_reference(name: str) -> dict[str, Any]:
     return _facts(weights_folder(name))["reference"]
 
 
+def _folder_of(name: str | Path) -> Path:
+    if Path(name).name == str(name) and (weights_root() / name / "model_index.json").is_file():
+        return weights_folder(str(name))
+    folder = Path(name).expanduser().resolve()  # with a name of its own, also for "."
+    return folder if folder.is_dir() else weights_folder(str(name))
+
+
+@lru_cache(maxsize=4)
+def _pipeline(folder: Path, _: tuple[Any, ...]) -> PatchedReconstructionPipeline:
+    """The pipeline of a folder, kept as long as its files stay as they are."""
+    return load_pipeline(folder)
+
+
+def _state(folder: Path) -> tuple[Any, ...]:
+    """What changes whenever a file of a folder is written or replaced, also by a copy that keeps size and time."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(
+        (path, (facts := path.stat()).st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) for path in files
+    )
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     """Noise level, thresholds and healthy reference that lie beside a model's weights."""
     path = folder / "detection.json"
@@ -117,4 +144,33 @@ def _facts(folder: Path) -> dict[str, Any]:
             f"{folder}: no detection.json with its noise level and thresholds; "
             "make it with: python -m pddm_utils.publish models"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        _check_facts(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(folder, f"{type(error).__name__}: {error}") from None
+    return facts
+
+
+def _damaged(folder: Path, reason: str) -> InputError:
+    return InputError(
+        f"{folder / 'detection.json'}: damaged or of another program ({reason}); copy the model again, "
+        "or make the file with: python -m pddm_utils.publish models"
+    )
+
+
+def _check_facts(facts: dict[str, Any]) -> None:
+    """Raise an error of Python's own where a number that detection needs is missing or is none."""
+    numbers = [facts[kind][DEFAULT_RULE] for kind in ("thresholds", "z_score_thresholds") if kind in facts]
+    reference = facts["reference"]
+    for name in QUANTITIES:
+        numbers += [reference["quantities"][name]["median"], reference["quantities"][name]["spread"]]
+    if len(reference["histogram"]) != HISTOGRAM_BINS:
+        raise ValueError(f"histogram of {len(reference['histogram'])} bins instead of {HISTOGRAM_BINS}")
+    for number in (facts["thresholds"][DEFAULT_RULE], reference["scans"], *reference["histogram"], *numbers):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise ValueError(f"{number!r} in place of a number")
+    if type(facts["timestep"]) is not int or facts["timestep"] < 0:
+        raise ValueError(f"timestep {facts['timestep']!r}")
+    if facts["contrast"] not in CONTRASTS:
+        raise ValueError(f"contrast {facts['contrast']!r}")

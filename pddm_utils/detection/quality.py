@@ -17,7 +17,7 @@ HISTOGRAM_BINS = 32
 WARN_DEVIATION = 5.0
 _SPREAD_FLOOR = 0.03  # a reference of a few scans may vary by chance less than this share of the median
 _CUT_SHARE = 0.2  # of the brain's largest slice: more than this on the file's last slice is a cut brain
-_MEANINGS = {
+QUANTITIES = {
     "brain_ml": "brain volume (ml)",
     "width_mm": "width of the brain (mm)",
     "length_mm": "length of the brain (mm)",
@@ -85,7 +85,7 @@ def healthy_reference(scans: Iterable[tuple[Scan, np.ndarray]]) -> dict[str, Any
     histogram = np.mean([intensity_histogram(scan) for scan, _ in pairs], axis=0)
     measured = [_measure(scan, reconstruction, histogram) for scan, reconstruction in pairs]
     quantities = {}
-    for name in _MEANINGS:
+    for name in QUANTITIES:
         values = np.array([one[name] for one in measured])
         median = float(np.median(values))
         spread = float(median_abs_deviation(values, scale="normal"))
@@ -109,9 +109,9 @@ def assess_quality(
     """
     histogram = np.array(reference["histogram"])
     values = _measure(scan, reconstruction, histogram)
+    healthy = {name: reference["quantities"][name] for name in QUANTITIES}
     deviations = {
-        name: (values[name] - known["median"]) / max(known["spread"], 1e-9)
-        for name, known in reference["quantities"].items()
+        name: (values[name] - known["median"]) / max(known["spread"], 1e-9) for name, known in healthy.items()
     }
     warnings = []
     own = intensity_histogram(scan)
@@ -120,9 +120,9 @@ def assess_quality(
             warnings.append(f"The intensities look more like {contrast} than {scan.contrast}: check the contrast.")
     for name, deviation in deviations.items():
         if abs(deviation) > WARN_DEVIATION:
-            median = reference["quantities"][name]["median"]
+            median = healthy[name]["median"]
             warnings.append(
-                f"The {_MEANINGS[name]} is {values[name]:.3g}; in the {reference['scans']} healthy scans "
+                f"The {QUANTITIES[name]} is {values[name]:.3g}; in the {reference['scans']} healthy scans "
                 f"behind the threshold the median is {median:.3g}. The threshold may not hold here."
             )
     largest = max(deviations.values(), key=abs)
