@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.evaluation.metrics import PrecisionRecall
+from pddm_utils.evaluation.metrics import PrecisionRecall, precision_at_recall
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
 from pddm_utils.show.figures import method_colour, method_label
 from pddm_utils.show.style import INK, styled
@@ -63,12 +63,6 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
     return figure
 
 
-def _mean_curve(curves: Sequence[PrecisionRecall], recall: np.ndarray) -> np.ndarray:
-    """Precision at each recall, averaged over scans: that of the first point which reaches the recall."""
-    first = [np.searchsorted(c.recall, recall).clip(max=len(c.recall) - 1) for c in curves]
-    return np.mean([c.precision[index] for c, index in zip(curves, first, strict=True)], axis=0)
-
-
 @styled
 def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title: str = "") -> Figure:
     """Precision-recall curves: one thin line per scan, one thick line per method, the mean at equal recall.
@@ -91,7 +85,7 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
         if scans:
             axes.plot(
                 recall,
-                _mean_curve(scans, recall),
+                np.mean([precision_at_recall(curve, recall) for curve in scans], axis=0),
                 color=method_colour(name),
                 lw=2.2,
                 label=f"{method_label(name)}, mean of {len(scans)}",
