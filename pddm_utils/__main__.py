@@ -134,20 +134,25 @@ def _manifest(arguments: argparse.Namespace) -> None:
 
 
 def _preprocess(arguments: argparse.Namespace) -> None:
+    from pddm_utils.core.files import write_text
     from pddm_utils.data.preprocess.plan import plan_of
+    from pddm_utils.data.preprocess.review import review_scans, write_quality_table
     from pddm_utils.data.preprocess.runner import preprocess_manifest
-    from pddm_utils.show.preprocess_page import write_quality_page
+    from pddm_utils.show.preprocess_page import quality_page
 
     plan = plan_of(arguments.steps and arguments.steps.split(","), arguments.template or "")
     outcomes = preprocess_manifest(arguments.manifest, arguments.out, plan, arguments.jobs)
-    flagged = write_quality_page(outcomes, arguments.out)
+    reviews, out = review_scans(outcomes), Path(arguments.out)
+    write_quality_table(reviews, out / "quality.csv")
+    write_text(out / "qc.html", quality_page(reviews))
     failed = [outcome for outcome in outcomes if outcome.error]
     print(
         f"{len(outcomes) - len(failed)} of {len(outcomes)} scans done, "
         f"{sum(outcome.was_done for outcome in outcomes)} of them before; look at {arguments.out}/qc.html"
     )
-    for name, reasons in flagged.items():
-        print(f"flagged: {name}: {'; '.join(reasons)}")
+    for review in reviews:
+        if review.reasons:
+            print(f"flagged: {review.name}: {'; '.join(review.reasons)}")
     if failed:
         lines = "\n  ".join(f"{outcome.row.scan_id}: {outcome.error}" for outcome in failed)
         raise InputError(

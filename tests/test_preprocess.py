@@ -7,6 +7,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pddm_utils.data.preprocess.images import affine_of, framed, spaced, to_nift
 from pddm_utils.data.preprocess.plan import STEPS, Plan, plan_of
 from pddm_utils.data.preprocess.runner import preprocess_manifest, read_log
 from pddm_utils.evaluation.metrics import dice
+from pddm_utils.show.outlines import EXTRACTION_COLOURS, REFERENCE, draw_outlines, extraction_figure
 
 SPACING = 4.0  # mm: everything small
 SMALL = Plan(spacing_mm=SPACING, n4_iterations=(20, 20), frame_voxels=(48, 48, 40), frame_mm=4.0)
@@ -266,3 +268,27 @@ def test_the_brain_of_a_t2_scan_is_found_on_its_sessions_t1(tmp_path: Path) -> N
     found = nib.load(outcome.folder / "brain_mask.nii.gz").get_fdata() > 0
     assert dice(found, inside) > 0.9
     assert "on the T1 scan" in json.dumps(read_log(outcome.folder)["steps"][0])
+
+
+def test_outlines_lie_on_the_patients_side() -> None:
+    image = np.zeros((6, 8))
+    left = image > 0
+    left[2:4, 1:3] = True  # columns from patient left to right
+    figure, (axial, sagittal) = plt.subplots(1, 2)
+    for axes, plane in ((axial, "axial"), (sagittal, "sagittal")):
+        draw_outlines(axes, plane, image + left, {"#56B4E9": left, "#E69F00": left & ~left}, 1.0)
+        assert len(axes.collections) == 1, "an empty mask has no outline"
+    centres = [axes.collections[0].get_paths()[0].vertices.mean(axis=0)[0] for axes in (axial, sagittal)]
+    assert centres[0] > 3.5 > centres[1]
+    assert [[text.get_text() for text in axes.texts] for axes in (axial, sagittal)] == [["R", "L"], ["P", "A"]]
+    plt.close(figure)
+
+
+def test_every_extraction_is_drawn_on_one_scan() -> None:
+    mask = np.zeros((8, 8, 8), dtype=bool)
+    mask[2:6, 2:6, 2:6] = True
+    scores = {"deepbet": [0.98, 0.97], "threshold": [0.9, 0.8]}
+    figure = extraction_figure(scores, mask * 100.0, {REFERENCE: mask, "deepbet": mask, "threshold": mask})
+    assert [len(axes.collections) for axes in figure.axes] == [2, 3, 3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(EXTRACTION_COLOURS)
+    plt.close(figure)

@@ -25,7 +25,7 @@ from pddm_utils.data.simulation.randomise import CSF, LABELS, MIXED, WHITE, draw
 from pddm_utils.data.simulation.randomised_slices import APPEARANCES, RandomisedSlices, framed_labels
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.methods.registry import make_method
-from pddm_utils.show.randomised import randomised_figure
+from pddm_utils.show.figures import show_randomised
 from pddm_utils.training.loop import read_training
 
 GREY = 100
@@ -202,7 +202,10 @@ def test_real_intensities_play_no_part(tree: Path, tmp_path: Path) -> None:
 
 def test_the_figure_shows_one_slice_in_six_appearances(tree: Path, cache: ScanCache) -> None:
     row = rows_of(tree)[0]
-    figure = randomised_figure(cache.load(row), RandomisedSlices([row], cache))
+    scan, slices = cache.load(row), RandomisedSlices([row], cache)
+    labels, middle = slices.labels[0], len(slices.labels[0]) // 2
+    drawn = [slices[number * len(labels) + middle] for number in range(6)]
+    figure = show_randomised(scan.image[middle], labels[middle], drawn, scan.contrast)
     shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
     brain = shown[1] > 0
     assert len(shown) == 8 and brain.any()

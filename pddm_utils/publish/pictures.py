@@ -39,10 +39,8 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pi
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import SHIPPED_METHODS
-from pddm_utils.show.extraction import REFERENCE, extraction_figure
-from pddm_utils.show.figures import RESIDUAL_COLOURS, compare_methods, telling_slice
-from pddm_utils.show.preprocess_page import quality_figure, write_quality_page
-from pddm_utils.show.randomised import randomised_figure
+from pddm_utils.show.figures import RESIDUAL_COLOURS, compare_methods, show_randomised, telling_slice
+from pddm_utils.show.outlines import REFERENCE, extraction_figure, quality_figure
 from pddm_utils.show.style import radiological
 
 TITLE, SUBTITLE = "Patched diffusion\nfor brain MRI", "Find lesions with a model\nthat has never seen one."
@@ -192,7 +190,7 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
     """Extract brains, preprocess a few real scans and look for anomalies in one; needs `PDDM_DATA` and deepbet.
 
     Args:
-        runs: receives the preprocessed scans and `qc.html`; what is there is kept.
+        runs: receives the preprocessed scans; what is there is kept.
         out: folder for the pictures.
 
     Returns:
@@ -209,7 +207,6 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
     for outcome in outcomes:
         if outcome.error:
             raise InputError(f"{outcome.row.scan_id}: {outcome.error}")
-    write_quality_page(outcomes, folder / "prepared")
     figures = {"brain-extraction": compare_extractions(root)}
     for name in ("ixi", "mslub"):
         last = [one for one in outcomes if one.row.dataset.startswith(name)][-1]
@@ -217,7 +214,7 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
     patient = mslub_rows(root, "T2")[-1]
     figures["detect-mslub"] = detect(patient.image, contrast="T2").figure()
     row, cache = ixi_rows(root, 1, 0, 0)[0], ScanCache(runs / "cache")
-    figures["randomised"] = randomised_figure(load_scan(row, cache), RandomisedSlices([row], cache))
+    figures["randomised"] = _randomised_figure(load_scan(row, cache), RandomisedSlices([row], cache))
     written = []
     for name, figure in figures.items():
         with whole_file(out / f"{name}.png") as partial:
@@ -225,3 +222,10 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
         plt.close(figure)
         written.append(out / f"{name}.png")
     return written
+
+
+def _randomised_figure(scan: Scan, slices: RandomisedSlices) -> Figure:
+    """The first six random appearances of a healthy scan's largest slice."""
+    index, labels = telling_slice(scan), slices.labels[0]
+    shown = [slices[number * len(labels) + index] for number in range(6)]
+    return show_randomised(scan.image[index], labels[index], shown, scan.contrast)

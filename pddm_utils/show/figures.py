@@ -257,3 +257,24 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
     sides = f"{grid.box_size[0]} x {grid.box_size[1]}"
     axes.set_title(f"{len(grid)} boxes of {sides} px, stride {grid.stride[0]} px")
     return figure
+
+
+@styled
+def show_randomised(measured: np.ndarray, labels: np.ndarray, synthesised: Sequence[np.ndarray], name: str) -> Figure:
+    """Domain randomisation: a slice as it was measured, its labels, and random appearances of it.
+
+    Args:
+        measured: `(H, W)` in [0, 1].
+        labels: `(H, W)` uint8, 0 outside the brain.
+        synthesised: six slices `(H, W)` in [0, 1].
+        name: of the measured contrast.
+    """
+    figure, grid = plt.subplots(2, 4, figsize=(7.2, 3.8), layout="constrained")
+    panel(grid[0, 0], measured, f"measured ({name})")
+    hues = np.random.default_rng(0).permutation(255) / 254 + 1 / 254  # neighbours in number lie next to each other
+    coloured = np.where(labels > 0, np.concatenate([[0], hues])[labels], 0)
+    colours = plt.get_cmap("nipy_spectral").with_extremes(under="black")
+    panel(grid[0, 1], coloured, "labels", cmap=colours, vmin=1e-6, vmax=1.05)
+    for number, (axes, plane) in enumerate(zip(grid.flat[2:], synthesised, strict=True), start=1):
+        panel(axes, plane, f"synthesised {number}")
+    return figure
