@@ -18,9 +18,9 @@ from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.evaluation.metrics import average_precision, dice, precision_recall
-from pddm_utils.show.widgets.base import InteractiveFigure
 from pddm_utils.show.widgets.box_explorer import explore_boxes
 from pddm_utils.show.widgets.component_explorer import explore_components
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.noise_explorer import explore_forward
 from pddm_utils.show.widgets.packing import to_levels, unpack
 from pddm_utils.show.widgets.threshold_explorer import explore_thresholds

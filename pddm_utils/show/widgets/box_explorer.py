@@ -10,7 +10,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, stitch
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack_image, pack_palette, script, unpack
 
 GRID_COLOUR, COVERING_COLOUR = "#9aa4ad", "#E69F00"

@@ -21,7 +21,7 @@ from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
     TOP_LEVEL,
     check_slices,

@@ -10,7 +10,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
     TOP_LEVEL,
     check_slices,

@@ -11,7 +11,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack, pack_image, script, to_levels, unpack
 
 DISPLAY_RANGE = 1.5  # x_t from -1.5 to 1.5 is black to white

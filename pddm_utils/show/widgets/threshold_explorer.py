@@ -11,7 +11,7 @@ from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.show.figures import FOUND_COLOUR, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
     TOP_LEVEL,
     check_slices,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pddm_utils.data.scan import INTENSITY_UNIT, Scan
-from pddm_utils.show.widgets.base import InteractiveFigure
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import TOP_LEVEL, script, unpack
 from pddm_utils.show.widgets.volume_page import volume_frames
 
