@@ -52,7 +52,7 @@ def test_not_a_nifti(tmp_path, row_of, refused, name) -> None:
 def test_other_image_format(tmp_path, stripped_head, row_of, refused) -> None:
     path = tmp_path / "scan.mgz"
     nib.save(nib.MGHImage(stripped_head, GRID), path)
-    tells(refused(row_of(path)), path, "not a NIfTI file", "convert it")
+    tells(refused(row_of(path)), path, "an MGH image of FreeSurfer, not a NIfTI file", "convert it")
 
 
 @pytest.mark.parametrize("name", ["cut.nii.gz", "cut.nii"])

@@ -17,7 +17,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary name to write to, beside `path`, which it replaces at the end of the block.
 
     Args:
-        path: the file; its folder is made when missing. Where the block fails, it stays as it was.
+        path: the file, `~` for the home folder; its folder is made when missing. Where the block fails, it stays as it
+            was.
 
     Raises:
         InputError: it cannot be written: no room, no permission, a file in the folder's place.
@@ -26,7 +27,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         >>> with whole_file("table.csv") as partial:  # doctest: +SKIP
         ...     partial.write_text("a,b")
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,7 @@ def whole_files(folder: str | Path) -> Iterator[Path]:
     Raises:
         InputError: as `whole_file`.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     is_new, scratch = not folder.exists(), folder / ".partial"
     try:
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed

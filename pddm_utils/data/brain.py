@@ -13,6 +13,7 @@ _BACKGROUND_LEVEL = 0.01  # below this share of the brightest percentile a voxel
 _LARGEST_BRAIN_ML = 2200.0
 _SMALLEST_BRAIN_ML = 500.0
 _CLEAR_BORDER = 0.95  # share of the volume's six faces that is background around a stripped brain
+_LARGEST_SECTION_CM2 = 195.0  # mean over a slab of a brain; heads have 230 and more
 
 _EXTRACTION_VOXEL_MM = 2.0
 _SEPARATION_MM = (4.2, 4.6, 5.0, 6.0, 7.0)  # erosion that parts brain from scalp: the smallest that does
@@ -24,35 +25,47 @@ _CORD_RADIUS_MM = 9.0  # a cord thinner than this goes
 def stripped_brain(volume: LoadedVolume) -> np.ndarray:
     """Brain of a skull-stripped scan: the connected foreground with its holes filled.
 
-    Small values around the brain (interpolation leaves some, also negative) count as background; dark fluid
-    inside the brain counts as brain.
+    The background may have any one value, such as 0, -1 or -1024. Small differences from it around the brain
+    (interpolation leaves some) count as background; dark fluid inside the brain counts as brain. A slab may end in the
+    brain on two opposite faces.
 
     Args:
-        volume: a scan whose background was set to 0.
+        volume: a scan whose background was set to one value.
 
     Returns:
         `(X, Y, Z)` bool in the scan's axis order.
 
     Raises:
-        InputError: the scan does not look skull-stripped: more than 2.2 litres of foreground, or foreground
-            on more than 5 % of the volume's faces (neck, noise or a background other than 0).
+        InputError: the scan does not look skull-stripped: more foreground than a brain has, or foreground on more than
+            5 % of the volume's faces (neck, noise) other than the two ends of a slab.
     """
-    magnitude = np.abs(volume.data)
+    magnitude = np.abs(volume.data - background_level(volume.data))
     foreground = magnitude > _BACKGROUND_LEVEL * np.percentile(magnitude[magnitude > 0], 99)
-    litres = foreground.sum() * _voxel_ml(volume) / 1000
-    border = 1 - _face_share(foreground)
-    if litres * 1000 > _LARGEST_BRAIN_ML or border < _CLEAR_BORDER:
+    millilitres = foreground.sum() * _voxel_ml(volume)
+    border = 1 - face_share(foreground)
+    limit = _LARGEST_BRAIN_ML if border >= _CLEAR_BORDER else _largest_slab_ml(volume, foreground)
+    if millilitres > limit:
         raise InputError(
-            f"{volume.path}: does not look skull-stripped ({litres:.1f} litres of foreground, "
-            f"{100 * border:.0f} % of its faces are background); give a brain mask, or for a T1 scan "
-            "set brain_mask to 'extract'"
+            f"{volume.path}: does not look skull-stripped ({millilitres / 1000:.1f} litres of foreground, "
+            f"{100 * border:.0f} % of its faces are background); give a brain mask, set the background to 0, or for a "
+            "T1 scan set brain_mask to 'extract'"
         )
     box = ndimage.find_objects(foreground.astype(np.uint8))[0]
     brain = np.zeros_like(foreground)
     # Dark fluid on the surface drops under the level: closing brings it back where the file has values.
     closed = ndimage.binary_closing(foreground[box], iterations=2) & (magnitude[box] > 0)
-    brain[box] = ndimage.binary_fill_holes(_main_components(foreground[box] | closed))
+    brain[box] = ndimage.binary_fill_holes(main_components(foreground[box] | closed))
     return brain
+
+
+def background_level(data: np.ndarray) -> float:
+    """The value of the background around a skull-stripped brain; 0 where the volume's faces do not agree on one.
+
+    Args:
+        data: `(X, Y, Z)`.
+    """
+    corner = data[0, 0, 0]
+    return float(corner) if face_share(data == corner) >= _CLEAR_BORDER else 0.0
 
 
 def extract_brain(volume: LoadedVolume) -> np.ndarray:
@@ -128,10 +141,17 @@ def _otsu_threshold(values: np.ndarray) -> float:
     return otsu.GetThreshold()
 
 
-def _main_components(mask: np.ndarray) -> np.ndarray:
-    """Components of at least 1 % of the largest one: specks go, a severed piece of brain stays."""
-    labels, count = ndimage.label(mask)
-    if count <= 1:
+def main_components(mask: np.ndarray, corners: bool = False) -> np.ndarray:
+    """Components of at least 1 % of the largest one: specks go, a severed piece of brain stays.
+
+    Args:
+        mask: `(X, Y, Z)` bool.
+        corners: voxels that touch at an edge or a corner belong together, not only those that share a face.
+    """
+    find = sitk.ConnectedComponentImageFilter()
+    find.SetFullyConnected(corners)
+    labels = sitk.GetArrayFromImage(find.Execute(sitk.GetImageFromArray(mask.astype(np.uint8))))
+    if find.GetObjectCount() <= 1:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
@@ -143,10 +163,20 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
     return labels == 1 + np.argmax(np.bincount(labels.ravel())[1:]) if count else mask
 
 
-def _face_share(foreground: np.ndarray) -> float:
-    """Share of the voxels on the volume's six faces that are foreground."""
-    interior = foreground[1:-1, 1:-1, 1:-1]
-    return float((foreground.sum() - interior.sum()) / (foreground.size - interior.size))
+def face_share(mask: np.ndarray) -> float:
+    """Share of the voxels on the volume's six faces that are in a mask."""
+    interior = mask[1:-1, 1:-1, 1:-1]
+    return float((mask.sum() - interior.sum()) / (mask.size - interior.size))
+
+
+def _largest_slab_ml(volume: LoadedVolume, foreground: np.ndarray) -> float:
+    """How much of a brain a slab can hold that ends in it on two opposite faces; 0 for any other volume."""
+    sides = [1 - max(foreground.take(end, axis).mean() for end in (0, -1)) for axis in range(3)]
+    cut = int(np.argmin(sides))
+    if min(side for axis, side in enumerate(sides) if axis != cut) < _CLEAR_BORDER:
+        return 0.0
+    thickness_mm = volume.data.shape[cut] * np.linalg.norm(volume.affine[:3, cut])
+    return min(_LARGEST_BRAIN_ML, _LARGEST_SECTION_CM2 * thickness_mm / 10)
 
 
 def _voxel_ml(volume: LoadedVolume) -> float:

@@ -123,7 +123,7 @@ def _check_fits(path: Path, inside: np.ndarray, first: np.ndarray, last: np.ndar
     reach = (last - first + 1)[:2] / step[:2]
     if (reach <= SLICE_SIZE + 1e-3).all():
         return
-    centre, half = (first + last)[:2] / 2, step[:2] * SLICE_SIZE / 2
+    centre, half = (first + last)[:2] / 2, (step[:2] * SLICE_SIZE - 1) / 2  # of voxels that lie inside as a whole
     kept = np.logical_and.outer(
         *(
             np.abs(np.arange(size) - middle) <= width
@@ -134,7 +134,7 @@ def _check_fits(path: Path, inside: np.ndarray, first: np.ndarray, last: np.ndar
     size = " x ".join(f"{VOXEL_SIZE_MM * extent:.0f}" for extent in reach)
     raise InputError(
         f"{path}: the brain spans {size} mm in-plane and the frame {VOXEL_SIZE_MM * SLICE_SIZE:.0f} mm, so "
-        f"{lost:.1f} % of it would be lost; check the brain mask and the voxel size in the header"
+        f"{lost:.2g} % of it would be lost; check the brain mask and the voxel size in the header"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file
 from pddm_utils.data.scan import CONTRASTS
+from pddm_utils.data.scan_file import no_file
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")
@@ -86,7 +87,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
         >>> rows = read_manifest("scans.csv")            # doctest: +SKIP
         >>> [row for row in rows if row.split == "test"]  # doctest: +SKIP
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -125,7 +126,7 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
     Raises:
         InputError: the rows fail `check_rows`, or the file cannot be written.
     """
-    rows, path = list(rows), Path(path)
+    rows, path = list(rows), Path(path).expanduser()
     check_rows(rows, source=path)
     folder = path.resolve().parent
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
@@ -187,7 +188,10 @@ def _row_problems(row: ManifestRow) -> Iterator[str]:
     for column in _FILE_COLUMNS:
         value = getattr(row, column)
         if value and not _is_special(value) and not Path(value).is_file():
-            yield f"{column} file {value} does not exist; correct it (relative paths start at the manifest)"
+            if Path(value).exists() or Path(value).is_symlink():
+                yield f"{column} file {no_file(Path(value))}"
+            else:
+                yield f"{column} file {value} does not exist; correct it (relative paths start at the manifest)"
 
 
 def _is_special(value: str) -> bool:

@@ -22,17 +22,12 @@ from pddm_utils.core.files import cannot_write
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.frame import Frame, to_frame
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
+from pddm_utils.data.mask_files import load_brain_mask, load_lesion_mask
 from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
+from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
 from pddm_utils.data.simulation.lesions import estimate_tissues, insert_lesion
-from pddm_utils.data.volume import (
-    LoadedVolume,
-    load_brain_mask,
-    load_lesion_mask,
-    load_volume,
-    save_nifti,
-    to_scan_space,
-)
+from pddm_utils.data.volume import LoadedVolume, load_volume, save_nifti, to_scan_space
 
 __all__ = [
     "Frame",
@@ -51,7 +46,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it whenever a prepared scan comes out different from the same files.
-_PREPARATION = 1
+_PREPARATION = 2
 _ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_mask": np.dtype(bool)}
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 
@@ -296,8 +291,8 @@ def _content_hash(value: str) -> str:
     try:
         facts = Path(value).stat()
         return _file_hash(value, facts.st_size, facts.st_mtime_ns)
-    except OSError as error:
-        raise InputError(f"{value}: cannot be read ({error.strerror}); check the path") from None
+    except OSError:
+        raise no_file(Path(value)) from None
 
 
 @lru_cache(maxsize=4096)

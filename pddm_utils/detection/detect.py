@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from pddm_utils.core.errors import InputError
+from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.files import whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
@@ -133,7 +134,7 @@ def detect(
         scan: NIfTI file; skull-stripped, or with a `brain_mask`.
         out: folder for the results; nothing is written when left out.
         contrast: `T1` or `T2`; read from the file name (`T1`, `T2` as a word in it) when left out.
-        brain_mask: NIfTI file on the scan's grid (voxels above 0 are brain), or `extract` (T1 with a skull).
+        brain_mask: NIfTI file on the scan's grid, as `load_brain_mask` takes it, or `extract` (T1 with a skull).
         model: a shipped model or a folder; chosen by contrast when left out.
         map_kind: `residual`, |x - x^|; or `z-score`, how unusual the residual is at its place of the brain, in healthy
             standard deviations and in the direction of lesions alone (bright on T2, dark on T1). Chosen on
@@ -141,7 +142,8 @@ def detect(
             Places go by the brain's bounding box: in a scan that is cut they are wrong.
 
     Returns:
-        The detection, with images in the scan's own space.
+        The detection, with images in the scan's own space. What it warns of stands in its report and is shown
+        (`ScanWarning`).
 
     Raises:
         InputError: the scan, mask, contrast, model, map or output folder cannot be used.
@@ -162,12 +164,14 @@ def detect(
         raise InputError(f"model {chosen.name} is for {chosen.contrast}, the scan is {contrast}; choose another model")
     places = chosen.places() if map_kind == "z-score" else None
     row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast)
-    prepared = prepare_scan(row)
+    prepared, reference, notes = _read(row)
     reconstruction = chosen.pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, chosen.timestep)
     values, threshold = _scores(prepared, reconstruction, chosen, places)
     found = drop_small_components(values > threshold)
-    reference = load_volume(row.image).image
     quality = _quality(prepared, reconstruction, chosen, reference)
+    quality = replace(quality, warnings=(*notes, *quality.warnings))
+    for text in quality.warnings:
+        warnings.warn(text if text in notes else f"{row.subject}: {text}", ScanWarning, stacklevel=2)
     detection = Detection(
         *_scan_images(reference, prepared, reconstruction, values, found),
         prepared,
@@ -207,8 +211,19 @@ def contrast_of_name(scan: Path) -> str:
 
 
 def _row(scan: Path, mask: str, contrast: str) -> ManifestRow:
-    mask = mask if mask in ("", EXTRACT_BRAIN) else str(Path(mask).resolve())
-    return ManifestRow(scan.name, str(scan.resolve()), mask, "", "test", "detect", contrast)
+    mask = mask if mask in ("", EXTRACT_BRAIN) else str(Path(mask).expanduser())
+    return ManifestRow(scan.name, str(scan.expanduser()), mask, "", "test", "detect", contrast)
+
+
+def _read(row: ManifestRow) -> tuple[Scan, nib.Nifti1Image, tuple[str, ...]]:
+    """The prepared scan, the image that it came from, and what was said while its files were read."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        prepared, reference = prepare_scan(row), load_volume(row.image).image
+    notes = dict.fromkeys(str(one.message) for one in told)
+    for path in map(Path, (row.image, row.brain_mask)):  # a report is shared: names of files, not of folders
+        notes = dict.fromkeys(text.replace(f"{path}: ", f"{path.name}: ") for text in notes)
+    return prepared, reference, tuple(notes)
 
 
 def _scores(

@@ -23,6 +23,7 @@ from pddm_utils.core.shipped import weights_folder
 from pddm_utils.data.brain import extract_brain
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow, write_manifest
+from pddm_utils.data.mask_files import load_brain_mask
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.preprocess.masks import extract_with_deepbet
 from pddm_utils.data.preprocess.runner import preprocess_manifest
@@ -31,7 +32,7 @@ from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
-from pddm_utils.data.volume import LoadedVolume, load_brain_mask, load_volume
+from pddm_utils.data.volume import LoadedVolume, load_volume
 from pddm_utils.detection.detect import detect
 from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes
 from pddm_utils.diffusion.noise import gaussian_noise

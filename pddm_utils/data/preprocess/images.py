@@ -18,11 +18,9 @@ def to_sitk(data: np.ndarray, affine: np.ndarray) -> sitk.Image:
     """An `(X, Y, Z)` array with its `(4, 4)` RAS affine as an image; bool becomes uint8."""
     lps = _TO_LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    # Header rounding leaves axes that are not quite at right angles: the nearest rotation, by its singular vectors.
-    left, _, right = np.linalg.svd(lps[:3, :3] / spacing)
     image = sitk.GetImageFromArray(np.ascontiguousarray(data.T, dtype=np.uint8 if data.dtype == bool else np.float32))
     image.SetSpacing(spacing.tolist())
-    image.SetDirection((left @ right).ravel().tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())  # with a slight shear: no voxel moves
     image.SetOrigin(lps[:3, 3].tolist())
     return image
 

@@ -11,9 +11,10 @@ import SimpleITK as sitk
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
+from pddm_utils.data.mask_files import load_brain_mask
 from pddm_utils.data.preprocess.images import resampled, to_sitk
 from pddm_utils.data.preprocess.registration import register
-from pddm_utils.data.volume import LoadedVolume, load_brain_mask, load_volume
+from pddm_utils.data.volume import LoadedVolume, load_volume
 
 
 def extractor() -> str:

@@ -29,7 +29,7 @@ from pddm_utils.data.preprocess.registration import load_template
 from pddm_utils.data.preprocess.subject import Subject, preprocess_scan
 from pddm_utils.data.volume import save_nifti
 
-_LAYOUT = 1  # of a finished folder: another number makes every scan anew
+_LAYOUT = 2  # of a finished folder: another number makes every scan anew
 _SAFE = re.compile(r"[\w.+-]+")
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.data.brain import background_level
 from pddm_utils.data.manifest import ManifestRow
+from pddm_utils.data.mask_files import load_lesion_mask
 from pddm_utils.data.preprocess import images
 from pddm_utils.data.preprocess.masks import brain_of
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.registration import load_template, ras_matrix, register
-from pddm_utils.data.volume import load_lesion_mask, load_volume
+from pddm_utils.data.volume import load_volume
 
 _N4_GRID_MM = 4.0  # voxel size at which the bias field is fitted
 
@@ -68,7 +70,8 @@ def preprocess_scan(row: ManifestRow, plan: Plan, t1: str = "") -> tuple[Subject
     lesion = None
     if row.lesion_mask and row.inserted_lesion is None:
         lesion = images.to_sitk(load_lesion_mask(row.lesion_mask, scan), scan.affine)
-    subject = Subject(images.to_sitk(scan.data, scan.affine), images.to_sitk(inside, scan.affine), lesion)
+    image = scan.data - background_level(scan.data)  # what is resampled and cut is filled with 0
+    subject = Subject(images.to_sitk(image, scan.affine), images.to_sitk(inside, scan.affine), lesion)
     raw = Subject(subject.image, subject.brain, lesion)
     _note(subject, "read", {}, {"brain_mask": origin}, start)
     for step in plan.steps:
