@@ -134,7 +134,9 @@ def _append(url: str, stream: BinaryIO, progress: bool) -> None:
     try:
         download(url, stream, None)
     except requests.HTTPError as error:
-        if not (start and error.response.status_code == 416):  # 416: nothing is missing, the checksum decides
+        if not (
+            start and error.response is not None and error.response.status_code == 416
+        ):  # 416: nothing is missing, the checksum decides
             raise
 
 

@@ -93,8 +93,10 @@ def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.
     place[:3, :3] = np.diag(step)
     place[:3, 3] = origin + step * (0, 0, keep.start)
     # Transposed from (x, y, z) to (D, H, W).
-    arrays = [np.ascontiguousarray(array[..., keep].T) for array in (framed_image, framed_brain, framed_lesion)]
-    return Frame(*arrays, affine=affine @ place)
+    image, brain, lesion = (
+        np.ascontiguousarray(array[..., keep].T) for array in (framed_image, framed_brain, framed_lesion)
+    )
+    return Frame(image, brain, lesion, affine @ place)
 
 
 def _brain_bounds(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

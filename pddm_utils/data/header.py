@@ -90,8 +90,8 @@ def geometry_only(header: nib.Nifti1Header) -> nib.Nifti1Header:
 
 
 def _parse(path: Path, block: bytes) -> nib.Nifti1Header:
-    for order, mark in (("little", "<"), ("big", ">")):
-        size = int.from_bytes(block[:4], order)
+    for mark in "<>":  # little and big end first
+        size = int.from_bytes(block[:4], "little" if mark == "<" else "big")
         if size in _HEADERS and len(block) >= size:
             header = _HEADERS[size](block[:size], endianness=mark, check=False)
             if bytes(header["magic"].item()) in _MAGIC[size]:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pddm_utils.core.errors import InputError
 
@@ -47,7 +47,7 @@ def open_scan_file(path: Path) -> Iterator[BinaryIO]:
             yield raw
             return
         with gzip.GzipFile(fileobj=raw) as unpacked:
-            yield unpacked
+            yield cast(BinaryIO, unpacked)
 
 
 def no_file(path: Path) -> InputError:

@@ -37,7 +37,8 @@ def slices_of_interest(anomaly_map: np.ndarray, brain_mask: np.ndarray, count: i
         count: how many at most.
     """
     order = np.argsort((anomaly_map * brain_mask).sum(axis=(1, 2)))[::-1]
-    apart, chosen = max(1, len(order) // 10), []
+    apart = max(1, len(order) // 10)
+    chosen: list[int] = []
     for index in order:
         if all(abs(index - other) >= apart for other in chosen):
             chosen.append(int(index))

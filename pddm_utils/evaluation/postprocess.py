@@ -44,7 +44,8 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
         others = tuple(other for other in range(3) if other != axis)
         used = np.flatnonzero(mask.any(axis=others))
         box.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
-    return tuple(box)
+    depth, height, width = box
+    return depth, height, width
 
 
 def erode_in_plane(brain_mask: np.ndarray, iterations: int = EROSION_ITERATIONS) -> np.ndarray:

@@ -88,7 +88,7 @@ class HealthyQuantile:
         if self.subjects == 0:
             raise InputError("healthy-quantile threshold: no healthy validation scan; add healthy rows with split val")
         at_most = np.cumsum(self._weights) / self.subjects  # share of voxels not above GRID[k]
-        level = np.searchsorted(at_most, quantile - 1e-9)  # 1e-9: rounding of the running sum
+        level = int(np.searchsorted(at_most, quantile - 1e-9))  # 1e-9: rounding of the running sum
         return float(GRID[min(level, GRID_STEPS)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +281,7 @@ def fill_marks(text: str, results: Path) -> str:
 
     def block(match: re.Match) -> str:
         kind, *rest = match[1].split()
-        makers = {
+        makers: dict[str, Callable[..., str]] = {
             "auprc": auprc_block,
             "auprc-authors": lambda folder: auprc_block(folder, "authors"),
             "patients": patients_block,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -73,7 +74,8 @@ def extraction_figure(
     axes[0].set(ylabel=f"Dice with the {REFERENCE}", xlim=(-0.5, len(names) - 0.5), ylim=(None, 1))
     axes[0].set_title(f"{len(scores[names[0]])} scans", fontsize=10)
     centre = [round(float(where.mean())) for where in np.nonzero(masks[REFERENCE])]
-    white, cuts = float(np.percentile(image, 99.5)), {"axial": np.s_[:, :, centre[2]], "sagittal": np.s_[centre[0]]}
+    white = float(np.percentile(image, 99.5))
+    cuts: dict[str, Any] = {"axial": np.s_[:, :, centre[2]], "sagittal": np.s_[centre[0]]}
     for axis, (plane, cut) in zip(axes[1:], cuts.items(), strict=True):
         outlines = {colour: masks[name][cut].T for name, colour in EXTRACTION_COLOURS.items()}
         draw_outlines(axis, plane, image[cut].T, outlines, white, f"{plane}, lowest threshold Dice")

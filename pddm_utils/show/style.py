@@ -15,8 +15,8 @@ from matplotlib.patheffects import withStroke
 LESION_COLOUR = "#D55E00"
 INK = "#222222"
 
-_HALO = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
-_STYLE = {
+_HALO: list[Any] = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
+_STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "axes.facecolor": "white",
@@ -64,8 +64,8 @@ def radiological(planes: np.ndarray) -> np.ndarray:
 
 def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, **options: Any):
     """One slice on axes without ticks, R and L marked; gray in [0, 1] unless options say otherwise."""
-    options = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"} | options
-    shown = axes.imshow(radiological(plane), aspect=aspect, **options)
+    chosen: dict[str, Any] = {"cmap": "gray", "vmin": 0.0, "vmax": 1.0, "interpolation": "nearest"} | options
+    shown = axes.imshow(radiological(plane), aspect=aspect, **chosen)
     axes.set(xticks=[], yticks=[], title=title)
     axes.spines[:].set_visible(False)
     for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):

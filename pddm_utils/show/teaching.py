@@ -33,7 +33,8 @@ def show_slice(
     Returns:
         The picture, for a colour bar.
     """
-    shown = axes.imshow(radiological(np.asarray(plane)), **{"cmap": "gray", "vmin": 0, "vmax": 1} | options)
+    chosen: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} | options
+    shown = axes.imshow(radiological(np.asarray(plane)), **chosen)
     if lesion is not None and lesion.any():
         axes.contour(radiological(lesion), levels=[0.5], colors=LESION_COLOUR, linewidths=1.2)
     axes.set_title(title, fontsize=9)

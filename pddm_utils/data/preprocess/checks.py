@@ -56,16 +56,16 @@ def outliers(numbers: Mapping[str, Mapping[str, float | None]]) -> dict[str, lis
         if values["dice"] is not None and values["dice"] < LEAST_DICE:
             reasons[name].append(f"overlap with the template {values['dice']:.2f}, below {LEAST_DICE:.2f}")
     for statistic in COMPARED if len(numbers) >= 5 else ():
-        values = [one[statistic] for one in numbers.values()]
-        for name, z in zip(numbers, robust_z(values), strict=True):
+        measured = [one[statistic] for one in numbers.values()]
+        for name, z in zip(numbers, robust_z(measured), strict=True):
             if abs(z) > LARGEST_Z:
                 reasons[name].append(f"{statistic} {numbers[name][statistic]:g}, robust z {z:+.1f}")
     return reasons
 
 
-def robust_z(values: Sequence[float]) -> np.ndarray:
+def robust_z(values: Sequence[float | None]) -> np.ndarray:
     """Distance from the median in units of 1.4826 median absolute deviations; 0 for all where most values are equal."""
-    distance = np.asarray(values, float) - np.median(values)
+    distance = np.asarray(values, float) - np.median(np.asarray(values, float))
     deviation = stats.median_abs_deviation(distance, scale="normal")
     return distance / deviation if deviation > 0 else np.zeros_like(distance)
 

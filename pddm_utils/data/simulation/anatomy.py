@@ -152,7 +152,7 @@ def _interpolate(control: np.ndarray, shape: tuple[int, ...], spacing: float) ->
 def _load_map(name: str) -> np.ndarray:
     """Read one template map from nilearn's wheel as `(z, y, x)` float32 in [0, 1]; nothing is downloaded."""
     file_name = f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-    image = nib.load(str(files("nilearn") / "datasets" / "data" / file_name))
+    image = nib.Nifti1Image.from_filename(str(files("nilearn") / "datasets" / "data" / file_name))
     return np.asarray(image.dataobj, dtype=np.float32).T / 255
 
 

@@ -235,9 +235,13 @@ def make_manifest(
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: no such folder; fetch the data first, see: python -m pddm_utils sources")
     derived = out.resolve().parent / f"{name}-derived"
-    rows = source.rows(Path(folder), Choices(contrast, derived, splits and Path(splits), fold, masks and Path(masks)))
+    rows = source.rows(Path(folder), Choices(contrast, derived, _path(splits), fold, _path(masks)))
     if add:
         datasets = {row.dataset for row in rows}
         rows = [row for row in read_manifest(out) if row.dataset not in datasets] + rows
     write_manifest(rows, out)
     return rows
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return Path(value) if value else None

@@ -35,7 +35,7 @@ class InteractiveFigure(anywidget.AnyWidget):
         return figure_html(self.frames, str(self._esm), name)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         return {**data, "text/html": self.to_html()}, metadata
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
@@ -57,9 +58,9 @@ def unpack(text: str, shape: Sequence[int]) -> np.ndarray:
     return np.cumsum(differences, dtype=np.uint8).reshape(tuple(shape))
 
 
-def to_levels(values: np.ndarray, limit: float) -> np.ndarray:
+def to_levels(values: ArrayLike, limit: float) -> np.ndarray:
     """Quantise [0, limit] to uint8 levels 0-255, rounding half up; larger values are clipped."""
-    return np.floor(np.clip(values / limit, 0, 1) * TOP_LEVEL + 0.5).astype(np.uint8)
+    return np.floor(np.clip(np.asarray(values) / limit, 0, 1) * TOP_LEVEL + 0.5).astype(np.uint8)
 
 
 def common_limit(peak: float) -> float:
