@@ -72,14 +72,11 @@ def _ablations(arguments: argparse.Namespace) -> None:
 
 
 def _trained_ablations(arguments: argparse.Namespace) -> None:
-    from pddm_utils.benchmark.studies.trained import TRAINED_QUESTIONS, TrainedAblations, run_trained_ablations
+    from pddm_utils.benchmark.studies.ablations import Ablations
+    from pddm_utils.benchmark.studies.trained import TRAINED_QUESTIONS, run_trained_ablations
 
-    run = TrainedAblations(
-        Path(arguments.results),
-        Path(arguments.runs),
-        arguments.subjects,
-        arguments.slice_step,
-    )
+    sizes = {"subjects": arguments.subjects, "slice_step": arguments.slice_step}
+    run = Ablations(Path(arguments.results), Path(arguments.runs), **sizes)
     for path in run_trained_ablations(run, arguments.questions or tuple(TRAINED_QUESTIONS)):
         print(f"written: {path}")
 

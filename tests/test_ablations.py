@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,28 +30,35 @@ from pddm_utils.benchmark.studies.questions import (
     box_size_and_stride,
     healthy_thresholds,
     lesion_size_and_contrast,
+    map_scores,
     noise_kind,
     noise_level,
+    overlap_scores,
+    placement_scores,
     post_processing,
     processed_map,
+    processing_scores,
     reverse_steps,
+    size_scores,
+    uncovered_share,
     visible_context,
 )
-from pddm_utils.benchmark.studies.reconstruct import (
-    Boxes,
+from pddm_utils.benchmark.studies.rebuild import (
     Model,
-    Models,
-    grid_boxes,
-    join_boxes,
-    predict_boxes,
+    Rebuild,
+    Rebuilds,
+    pasted,
+    rebuild_scan,
     scattered_boxes,
-    uncovered_share,
 )
-from pddm_utils.benchmark.studies.tumours import SetTumour, set_tumours
+from pddm_utils.benchmark.studies.study import Study, Variant
+from pddm_utils.benchmark.studies.tumours import SetTumour
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
+from pddm_utils.data.sources.simulated import simulated_rows
+from pddm_utils.diffusion.boxes import Boxes, BoxGrid, grid_boxes
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.evaluation.metrics import average_precision
@@ -71,8 +79,8 @@ def model(name: str, box: int, timestep: int) -> Model:
 
 
 @pytest.fixture(scope="module")
-def models() -> Models:
-    return Models(model("ddpm", SIZE, 700), model("pddpm", 16, 800))
+def models() -> dict[str, Model]:
+    return {"ddpm": model("ddpm", SIZE, 700), "pddpm": model("pddpm", 16, 800)}
 
 
 @pytest.fixture
@@ -85,40 +93,44 @@ def scan() -> Scan:
     return Scan("s1", "simulated-t2-tumour", "T2", image * brain, brain, lesion, np.eye(4))
 
 
-def rebuilt(model: Model, scan: Scan, boxes: Boxes, **changes) -> np.ndarray:
-    return join_boxes(predict_boxes(model, scan, boxes, **changes), scan)
+def rebuilt(model: Model, scan: Scan, **changes) -> np.ndarray:
+    return rebuild_scan(model, scan, Rebuild(**changes)).image
 
 
-def test_defaults_give_what_the_pipeline_gives(models: Models, scan: Scan) -> None:
-    for one in models:
+def table_of(variants: list[Variant], models: dict[str, Model], scan: Scan, score=map_scores) -> pd.DataFrame:
+    """The rows of one scan."""
+    rebuilds = Rebuilds(models, scan)
+    return pd.DataFrame([{"method": one.model, **one.columns, **score(one, rebuilds)} for one in variants])
+
+
+def test_defaults_give_what_the_pipeline_gives(models, scan: Scan) -> None:
+    for one in models.values():
         expected = one.pipeline.reconstruct_volume(scan.image, scan.brain_mask, one.timestep, subject_seed(scan))
-        found = rebuilt(one, scan, grid_boxes(scan, one.pipeline.config.box_size))
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(rebuilt(one, scan), expected, atol=1e-6)
 
 
-def test_patched_weights_on_one_box_are_a_whole_image_model(models: Models, scan: Scan) -> None:
-    pipeline = models.pddpm.pipeline
+def test_patched_weights_on_one_box_are_a_whole_image_model(models, scan: Scan) -> None:
+    pipeline = models["pddpm"].pipeline
     whole = PatchedReconstructionPipeline(pipeline.unet, pipeline.scheduler, SIZE, SIZE, "gaussian", 800)
     expected = whole.reconstruct_volume(scan.image, scan.brain_mask, seed=subject_seed(scan))
-    np.testing.assert_allclose(rebuilt(models.pddpm, scan, grid_boxes(scan, SIZE)), expected, atol=1e-6)
+    np.testing.assert_allclose(rebuilt(models["pddpm"], scan, box=SIZE), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "simplex"])
-def test_shared_noise_is_shared(models: Models, scan: Scan, noise: str) -> None:
+def test_shared_noise_is_shared(models, scan: Scan, noise: str) -> None:
     same = dataclasses.replace(scan, image=np.repeat(scan.image[:1], 3, axis=0))
-    boxes = grid_boxes(same, SIZE)
-    shared = rebuilt(models.ddpm, same, boxes, noise=noise, shared=True)
+    shared = rebuilt(models["ddpm"], same, noise=noise, shared=True)
     np.testing.assert_allclose(shared[1:], shared[:-1], atol=1e-6)
-    own = rebuilt(models.ddpm, same, boxes, noise=noise)
+    own = rebuilt(models["ddpm"], same, noise=noise)
     assert np.abs(own[1] - own[0]).mean() > 1e-4
-    assert not np.allclose(rebuilt(models.ddpm, same, boxes, noise=noise, draw=1), own)
+    assert not np.allclose(rebuilt(models["ddpm"], same, noise=noise, draw=1), own)
 
 
-def test_overlaps_are_averaged_or_pasted(models: Models, scan: Scan) -> None:
-    rows = torch.tensor([[0, 0, 16, 16], [8, 8, 16, 16]])
-    prediction = predict_boxes(models.pddpm, scan, Boxes(rows, torch.tensor([1, 1])))
-    first, second = (prediction.outputs[:, 0].numpy() + 1) / 2
-    mean, last = (join_boxes(prediction, scan, overlap) for overlap in ("mean", "last"))
+def test_overlaps_are_averaged_or_pasted(models, scan: Scan) -> None:
+    boxes = Boxes(torch.tensor([[0, 0, 16, 16], [8, 8, 16, 16]]), torch.tensor([1, 1]))
+    made = rebuild_scan(models["pddpm"], scan, Rebuild(), boxes)
+    first, second = (made.output.predictions[:, 0].numpy().clip(-1, 1) + 1) / 2
+    mean, last = made.image, pasted(scan, made.output)
     np.testing.assert_allclose(mean[1, 8:16, 8:16], (first + second)[8:16, 8:16] / 2, atol=1e-6)
     np.testing.assert_allclose(last[1, 8:24, 8:24], second[8:24, 8:24], atol=1e-6)
     np.testing.assert_allclose(last[1, :8, :16], first[:8, :16], atol=1e-6)
@@ -128,9 +140,9 @@ def test_overlaps_are_averaged_or_pasted(models: Models, scan: Scan) -> None:
 
 
 @torch.no_grad()
-def test_steps_back_keep_the_context_clean(models: Models, scan: Scan) -> None:
+def test_steps_back_keep_the_context_clean(models, scan: Scan) -> None:
     boxes = Boxes(torch.tensor([[4, 4, 16, 16]]), torch.tensor([0]))
-    pipeline, clean = models.pddpm.pipeline, torch.from_numpy(scan.image[:1])[None] * 2 - 1
+    pipeline, clean = models["pddpm"].pipeline, torch.from_numpy(scan.image[:1])[None] * 2 - 1
     abar = pipeline.scheduler.alphas_cumprod
     noise = torch.randn(1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(subject_seed(scan)))
     seen, inside = clean.clone(), (..., slice(4, 20), slice(4, 20))
@@ -139,21 +151,20 @@ def test_steps_back_keep_the_context_clean(models: Models, scan: Scan) -> None:
         seen[inside] = state[inside]
         x0 = pipeline.unet(seen, now).sample.clamp(-1, 1)
         state = after.sqrt() * x0 + (1 - after).sqrt() * (state - abar[now].sqrt() * x0) / (1 - abar[now]).sqrt()
-    prediction = predict_boxes(models.pddpm, scan, boxes, timestep=799, steps=2)
-    torch.testing.assert_close(prediction.outputs[inside], state[inside], atol=1e-4, rtol=0)
-    assert prediction.passes == 2
+    made = rebuild_scan(models["pddpm"], scan, Rebuild(level=799, steps=2), boxes)
+    torch.testing.assert_close(made.output.predictions[inside].clamp(-1, 1), state[inside], atol=1e-4, rtol=0)
+    assert made.passes == 2
 
 
-def test_ensemble_is_the_mean_of_the_residuals(models: Models, scan: Scan) -> None:
-    table = noise_level(models, [scan], levels=(300, 600), ensemble=(300, 600)).set_index(["method", "levels"])
-    for one in models:
-        boxes = grid_boxes(scan, one.pipeline.config.box_size)
-        residuals = [np.abs(scan.image - rebuilt(one, scan, boxes, timestep=level)) for level in (300, 600)]
+def test_ensemble_is_the_mean_of_the_residuals(models, scan: Scan) -> None:
+    table = table_of(noise_level(models, (300, 600), (300, 600)), models, scan).set_index(["method", "levels"])
+    for name, one in models.items():
+        residuals = [np.abs(scan.image - rebuilt(one, scan, level=level)) for level in (300, 600)]
         mean = anomaly_map(np.mean(residuals, axis=0), np.zeros_like(scan.image), scan.brain_mask)
-        row = table.loc[one.name, "300+600"]
+        row = table.loc[name, "300+600"]
         assert row.auprc == pytest.approx(average_precision(mean, scan.lesion_mask))
-        assert row.passes == table.loc[one.name, ["300", "600"], :].passes.sum() and row.timestep == -1
-    alone = noise_level(models, [scan], levels=(300,), ensemble=(300,))
+        assert row.passes == table.loc[name, ["300", "600"], :].passes.sum() and row.timestep == -1
+    alone = table_of(noise_level(models, (300,), (300,)), models, scan)
     assert alone.groupby("method").auprc.nunique().eq(1).all()
 
 
@@ -165,18 +176,20 @@ def test_scattered_boxes_and_what_they_leave_out(scan: Scan) -> None:
         assert (height, width) == (16, 16) and 0 <= top <= 16 and 0 <= left <= 16
         covered[index, top : top + 16, left : left + 16] = True
     assert uncovered_share(boxes, scan) == pytest.approx((~covered)[scan.brain_mask].mean())
-    assert uncovered_share(grid_boxes(scan, 16), scan) == 0
+    assert uncovered_share(grid_boxes(BoxGrid(SIZE, 16), torch.from_numpy(scan.brain_mask)[:, None]), scan) == 0
 
 
-def test_tables_name_every_variant_once(models: Models, scan: Scan) -> None:
-    boxes = box_size_and_stride(models, [scan], [(8, 8), (16, 16), (16, 8)])
+def test_tables_name_every_variant_once(models, scan: Scan) -> None:
+    grids = box_size_and_stride(models, [(8, 8), (16, 16), (16, 8)])
+    boxes = table_of(grids, models, scan, overlap_scores)
     assert list(zip(boxes.box_size, boxes.stride, boxes.overlap, boxes.passes, strict=True)) == [
         (8, 8, "mean", 48),
         (16, 16, "mean", 12),
         (16, 8, "mean", 27),
         (16, 8, "last", 27),
     ]
-    placed = box_placement(models, [scan])
+    assert boxes.auprc[2] != boxes.auprc[3]
+    placed = table_of(box_placement(models), models, scan, placement_scores)
     assert list(zip(placed.placement, placed.boxes, strict=True)) == [
         ("grid", 4),
         ("random", 4),
@@ -184,74 +197,89 @@ def test_tables_name_every_variant_once(models: Models, scan: Scan) -> None:
         ("random", 9),
     ]
     assert placed[placed.placement == "grid"].uncovered.eq(0).all() and placed.uncovered.max() > 0
-    kinds = noise_kind(models, [scan])
+    kinds = table_of(noise_kind(models), models, scan)
     assert not kinds.duplicated(["method", "noise", "fields"]).any() and len(kinds) == 8
-    steps = reverse_steps(models, [scan]).set_index(["method", "steps"]).passes
+    steps = table_of(reverse_steps(models), models, scan).set_index(["method", "steps"]).passes
     assert steps["pddpm", 10] == 10 * steps["pddpm", 1] == 120
     reference = boxes.set_index("stride").loc[16].auprc
     assert placed.auprc[0] == kinds[kinds.method == "pddpm"].auprc.iloc[0] == pytest.approx(reference)
 
 
-def test_visible_context_at_equal_compute(models: Models, scan: Scan) -> None:
-    table = visible_context(models, [scan])
+def test_visible_context_at_equal_compute(models, scan: Scan) -> None:
+    table = table_of(visible_context(models), models, scan)
     once = table[table.draws == 1]
     assert not once.duplicated(["method", "noised", "timestep"]).any() and len(once) == 8
     assert set(once.timestep) == {700, 800}
     several = table[table.draws > 1].set_index("average")
     patched = once[(once.method == "pddpm") & (once.noised == "box")]
     assert (several.method == "ddpm").all() and set(several.passes) == set(patched.passes)
-    boxes = grid_boxes(scan, SIZE)
-    mean = np.mean([rebuilt(models.ddpm, scan, boxes, draw=draw) for draw in range(4)], axis=0)
+    mean = np.mean([rebuilt(models["ddpm"], scan, draw=draw) for draw in range(4)], axis=0)
     expected = average_precision(anomaly_map(scan.image, mean, scan.brain_mask), scan.lesion_mask)
     assert several.auprc["reconstructions"] == pytest.approx(expected)
     assert several.auprc["residuals"] != several.auprc["reconstructions"]
 
 
-def test_post_processing_switches(models: Models, scan: Scan) -> None:
-    volume = rebuilt(models.ddpm, scan, grid_boxes(scan, SIZE))
+def test_what_several_variants_need_is_made_once(models, scan: Scan) -> None:
+    rebuilds = Rebuilds(models, scan)
+    assert rebuilds("pddpm", Rebuild()) is rebuilds("pddpm", Rebuild(level=800, box=16, stride=16, noise="gaussian"))
+    assert rebuilds("pddpm", Rebuild()) is not rebuilds("pddpm", Rebuild(draw=1))
+
+
+def test_post_processing_switches(models, scan: Scan) -> None:
+    volume = rebuilt(models["ddpm"], scan)
     np.testing.assert_array_equal(processed_map(scan, volume), anomaly_map(scan.image, volume, scan.brain_mask))
     raw = processed_map(scan, volume, erosion=False, median=False)
     np.testing.assert_array_equal(raw, np.abs(scan.image - volume) * scan.brain_mask)
     healthy = dataclasses.replace(scan, subject="s2", lesion_mask=np.zeros_like(scan.lesion_mask))
-    table = healthy_thresholds(models, [healthy])
-    thresholds = {(row.method, row.erosion, row.median): row.threshold for row in table.itertuples()}
+    thresholds = {tuple(key): threshold for *key, threshold in healthy_thresholds(models, [healthy])}
     assert len(thresholds) == 12
-    again = rebuilt(models.ddpm, healthy, grid_boxes(healthy, SIZE))
+    again = rebuilt(models["ddpm"], healthy)
     values = processed_map(healthy, again)[erode_in_plane(healthy.brain_mask)]
     assert thresholds["ddpm", True, True] == healthy_quantile([values], 0.99)
-    scored = post_processing(dataclasses.replace(models, thresholds=thresholds), [scan])
+    scored = table_of(post_processing(models), models, scan, partial(processing_scores, thresholds))
     assert len(scored) == 16
     assert scored.groupby(["method", "erosion", "median"]).auprc.nunique().eq(1).all()
     fewer = scored.pivot_table(index=["method", "erosion", "median"], columns="components", values="false_components")
     assert (fewer[True] <= fewer[False]).all()
 
 
-def test_tumours_have_the_size_and_contrast_that_were_set(models: Models) -> None:
+def test_tumours_have_the_size_and_contrast_that_were_set(models) -> None:
     row = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
-    small, large, bright = set_tumours(row, [(8.0, 0.4), (16.0, 0.4), (16.0, 0.9)])
-    for tumour in (small, large):
+    set_to = [SetTumour(8.0, 0.4), SetTumour(16.0, 0.4), SetTumour(16.0, 0.9)]
+    small, large, bright = (tumour.scan(row) for tumour in set_to)
+    for tumour, scan in zip(set_to[:2], (small, large), strict=True):
         sphere = 4 / 3 * np.pi * (tumour.radius_mm / 2) ** 3
-        assert tumour.scan.lesion_mask.sum() == pytest.approx(sphere, rel=0.35)
-    np.testing.assert_array_equal(bright.scan.lesion_mask, large.scan.lesion_mask)
-    means = [tumour.scan.image[tumour.scan.lesion_mask].mean() for tumour in (large, bright)]
+        assert scan.lesion_mask.sum() == pytest.approx(sphere, rel=0.35)
+    np.testing.assert_array_equal(bright.lesion_mask, large.lesion_mask)
+    means = [scan.image[scan.lesion_mask].mean() for scan in (large, bright)]
     assert means[1] > means[0] + 0.1
+    cut = {name: np.ascontiguousarray(getattr(small, name)[30:32, 32:64, 32:64]) for name in ("image", "brain_mask")}
+    crop = dataclasses.replace(small, **cut, lesion_mask=np.ones((2, 32, 32), dtype=bool))
     thresholds = {(name, True, True): 0.5 for name in ("intensity", "ddpm", "pddpm")}
-    crops = [
-        SetTumour(
-            8.0,
-            0.4,
-            dataclasses.replace(
-                small.scan,
-                **{
-                    name: np.ascontiguousarray(getattr(small.scan, name)[30:32, 32:64, 32:64])
-                    for name in ("image", "brain_mask")
-                },
-                lesion_mask=np.ones((2, 32, 32), dtype=bool),
-            ),
-        )
-    ]
-    table = lesion_size_and_contrast(dataclasses.replace(models, thresholds=thresholds), crops)
+    table = table_of(lesion_size_and_contrast(models), models, crop, partial(size_scores, thresholds))
     assert list(table.method) == ["intensity", "ddpm", "pddpm"] and table.detected.between(0, 1).all()
+
+
+def test_a_study_has_a_row_for_every_scan_and_variant(tmp_path: Path) -> None:
+    row = next(row for row in simulated_rows("T2", 0, 0, 0, 1) if row.inserted_lesion)
+    tumours = (SetTumour(8.0, 0.4), SetTumour(16.0, 0.9))
+    scored = []
+
+    def score(variant: Variant, rebuilds: Rebuilds) -> dict[str, float]:
+        scored.append(variant)
+        return {"value": float(rebuilds.scan.lesion_mask.sum()), "slices": len(rebuilds.scan.image)}
+
+    def study(slice_step: int) -> Study:
+        scans = [(row, tumour) for tumour in tumours]
+        return Study("q", {}, [Variant("intensity", {"a": a}) for a in (1, 2)], scans, score, slice_step)
+
+    table = study(40).table(tmp_path)
+    assert list(zip(table.radius_mm, table.a, strict=True)) == [(8.0, 1), (8.0, 2), (16.0, 1), (16.0, 2)]
+    assert list(table.columns) == ["dataset", "subject", "method", "a", "radius_mm", "contrast", "value", "slices"]
+    pd.testing.assert_frame_equal(study(40).table(tmp_path), table)
+    assert len(scored) == 4  # the second time from disk
+    study(30).table(tmp_path)
+    assert len(scored) == 8
 
 
 def made_up() -> pd.DataFrame:
@@ -337,11 +365,12 @@ def test_killed_between_parts_it_goes_on(finished: Ablations) -> None:
     table = finished.results / "noise_kind.csv"
     before = table.read_text().splitlines()
     table.unlink()
-    lost, kept = sorted((finished.runs / "parts").glob("ablation-noise_kind-*"))
+    lost, *kept = sorted((finished.runs / "parts").glob("ablation-noise_kind-*"))
+    assert len(kept) == 2 * 8 - 1  # subjects, variants
     lost.unlink()
-    stamp = kept.stat().st_mtime_ns
+    stamps = [path.stat().st_mtime_ns for path in kept]
     assert run_ablations(finished, ["noise_kind"]) == [table]
-    assert kept.stat().st_mtime_ns == stamp and lost.is_file()
+    assert [path.stat().st_mtime_ns for path in kept] == stamps and lost.is_file()
     after = table.read_text().splitlines()
     assert [line.rsplit(",", 1)[0] for line in after] == [line.rsplit(",", 1)[0] for line in before]  # but for seconds
 

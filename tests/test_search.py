@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from pddm_utils.__main__ import main
 from pddm_utils.benchmark.figures import idea_figure
+from pddm_utils.benchmark.studies import search as searching
 from pddm_utils.benchmark.studies.forms import (
     above_other_side,
     brain_quantiles,
@@ -24,9 +25,9 @@ from pddm_utils.benchmark.studies.forms import (
     rank_sum,
     signed,
 )
-from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS, Rebuild, Reference, idea_map, rebuild_scan
-from pddm_utils.benchmark.studies.reconstruct import Model
-from pddm_utils.benchmark.studies.search import Search, look_at_test
+from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS, idea_map
+from pddm_utils.benchmark.studies.rebuild import KeptRebuilds, Model, Rebuild, Reference, rebuild_scan
+from pddm_utils.benchmark.studies.search import Search, look_at_test, run_search
 from pddm_utils.benchmark.studies.search_tables import (
     chosen_ideas,
     idea_differences,
@@ -36,6 +37,7 @@ from pddm_utils.benchmark.studies.search_tables import (
     table_digest,
 )
 from pddm_utils.core.errors import InputError
+from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.network import make_network
@@ -144,10 +146,12 @@ def test_healthy_places_know_mean_and_spread_of_a_place() -> None:
 def test_every_idea_makes_a_map_and_the_base_line_is_the_benchmarks(scan: Scan, model: Model) -> None:
     healthy = dataclasses.replace(scan, subject="h", image=scan.image * 0.9)
     places = HealthyPlaces()
-    places.add(healthy.image - rebuild_scan(model, healthy, Rebuild()), healthy.brain_mask)
+    places.add(healthy.image - rebuild_scan(model, healthy, Rebuild()).image, healthy.brain_mask)
     reference = Reference(brain_quantiles(healthy.image, healthy.brain_mask), places)
+    model = dataclasses.replace(model, reference=reference)
     needed = {one for idea in IDEAS for one in idea.rebuilds}
-    volumes = {one: rebuild_scan(model, scan, dataclasses.replace(one, steps=min(one.steps, 2))) for one in needed}
+    cheap = {one: dataclasses.replace(one, steps=min(one.steps, 2)) for one in needed}
+    volumes = {one: rebuild_scan(model, scan, cheap[one]).image for one in needed}
     maps = {
         idea.name: idea_map(idea, scan, [volumes[one] for one in idea.rebuilds], reference)
         for idea in (*IDEAS, *LATER_IDEAS)
@@ -161,6 +165,44 @@ def test_every_idea_makes_a_map_and_the_base_line_is_the_benchmarks(scan: Scan, 
     raw = np.abs(scan.image - rebuilt) * erode_in_plane(scan.brain_mask)
     np.testing.assert_allclose(maps["no median filter"], raw, atol=1e-5)
     np.testing.assert_allclose(maps["squared"], base**2, atol=1e-5)  # a median keeps the order: nothing can change
+
+
+def test_kept_reconstructions_cost_no_second_pass_and_matched_ones_see_the_training_histogram(
+    scan: Scan, model: Model, tmp_path: Path, monkeypatch
+) -> None:
+    row = ManifestRow("s1", "simulated:1", "", "insert:tumour:1", "val", "simulated-t2-tumour", "T2")
+    model = dataclasses.replace(model, reference=Reference(np.linspace(0.3, 0.9, 101), HealthyPlaces()))
+
+    def volume(how: Rebuild) -> np.ndarray:
+        return KeptRebuilds({"pddpm": model}, scan, tmp_path, row, 1)("pddpm", how).image
+
+    plain, matched = volume(Rebuild()), volume(Rebuild(matched=True))
+    np.testing.assert_allclose(plain, rebuild_scan(model, scan, Rebuild()).image, atol=1e-3)  # half precision
+    assert matched[scan.brain_mask].mean() > plain[scan.brain_mask].mean()
+    monkeypatch.setattr("pddm_utils.benchmark.studies.rebuild.rebuild_scan", lambda *_: pytest.fail("made again"))
+    np.testing.assert_array_equal(volume(Rebuild(level=800)), plain)  # its own level
+    with pytest.raises(pytest.fail.Exception):
+        volume(Rebuild(draw=1))
+
+
+def test_a_small_search_tries_chooses_and_looks_at_test(tmp_path: Path, monkeypatch) -> None:
+    for name, value in {"METHODS": ("ddpm",), "REFERENCE_SUBJECTS": 2, "COHORTS": {"simulated-t2": "smoke"}}.items():
+        monkeypatch.setattr(searching, name, value)
+    kept = [idea for idea in IDEAS if idea.name in (BASE_LINE, "level 499", "signed", "histogram: scan to training")]
+    monkeypatch.setattr(searching, "IDEAS", tuple(kept))
+    search = Search(tmp_path / "results", tmp_path / "runs", ("simulated-t2",), slice_step=30, test_subjects=1)
+    run_search(search)
+    table, made = read_search(search.results, "ideas")
+    assert list(table.columns) == ["cohort", "dataset", "subject", "method", "idea", "auprc", "lesion_share"]
+    tried = {idea.name for idea in (*kept, *LATER_IDEAS)}
+    assert set(table[table.method == "ddpm"].idea) == tried and made["settings"]["slice_step"] == 30
+    assert table.groupby("idea").subject.count().nunique() == 1 and (table.method == "intensity").any()
+    before = (search.results / "ideas.csv").read_bytes()
+    run_search(search)
+    assert (search.results / "ideas.csv").read_bytes() == before
+    look_at_test(dataclasses.replace(search, slice_step=30))
+    test, _ = read_search(search.results, "test")
+    assert BASE_LINE in set(test.idea) and not set(test.subject) & set(table.subject)
 
 
 def made_up(gains: dict[str, float], noise: float = 0.01) -> pd.DataFrame:

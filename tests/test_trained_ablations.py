@@ -9,28 +9,31 @@ import numpy as np
 import pytest
 import torch
 
-from pddm_utils.benchmark.studies import trained
+from pddm_utils.benchmark.studies import study as runner
 from pddm_utils.benchmark.studies.ablation_tables import read_ablation
+from pddm_utils.benchmark.studies.ablations import Ablations
+from pddm_utils.benchmark.studies.rebuild import Model, Rebuild, rebuild_scan
 from pddm_utils.benchmark.studies.recipes import (
     MIXED_SIZES,
     RECIPES,
     MixedBoxDDPM,
     Recipe,
-    chosen_level,
     fine_tuning,
-    score,
     train_recipe,
 )
-from pddm_utils.benchmark.studies.reconstruct import Model
+from pddm_utils.benchmark.studies.study import looked_at
 from pddm_utils.benchmark.studies.trained import (
     TRAINED_QUESTIONS,
-    TrainedAblations,
     TrainedQuestion,
+    chosen_level,
+    lesioned_rows,
     run_trained_ablations,
 )
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.evaluation.metrics import average_precision
+from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.training.loop import read_training
 
@@ -52,9 +55,9 @@ class Noise:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> TrainedAblations:
+def run(tmp_path_factory) -> Ablations:
     folder = tmp_path_factory.mktemp("trained")
-    return TrainedAblations(folder / "results", folder / "runs", subjects=1, slice_step=20)
+    return Ablations(folder / "results", folder / "runs", subjects=1, slice_step=20)
 
 
 @pytest.fixture(autouse=True)
@@ -91,35 +94,42 @@ def test_boxes_of_every_size_are_drawn() -> None:
     np.testing.assert_array_equal(batch.noisy[~batch.mask], batch.clean[~batch.mask])
 
 
-def test_fine_tuning_starts_from_the_trained_weights(run: TrainedAblations) -> None:
-    start = run.folder("fixed grid")
+def test_fine_tuning_starts_from_the_trained_weights(run: Ablations) -> None:
+    start = train_recipe("fixed grid", run.runs)
     settings = load_settings("smoke")
     first = fine_tuning(PatchedDDPM, start)("pddpm", settings).make_network().state_dict()
     for name, value in load_pipeline(start).unet.state_dict().items():
         torch.testing.assert_close(first[name], value.float())
-    tuned = load_pipeline(run.folder("tuned")).unet.state_dict()  # at a rate of 1e-12 nothing moves
+    tuned = load_pipeline(train_recipe("tuned", run.runs)).unet.state_dict()  # at a rate of 1e-12 nothing moves
     assert all(torch.allclose(value.float(), first[name], atol=1e-3) for name, value in tuned.items())
-    assert read_training(run.folder("tuned"))["step"] == settings.train_steps
+    assert read_training(train_recipe("tuned", run.runs))["step"] == settings.train_steps
 
 
-def test_trained_once_and_by_name(run: TrainedAblations) -> None:
-    folder = run.folder("mixed boxes")
+def test_trained_once_and_by_name(run: Ablations) -> None:
+    folder = train_recipe("mixed boxes", run.runs)
     stamp = (folder / "training.json").stat().st_mtime_ns
-    assert run.folder("mixed boxes") == folder and (folder / "training.json").stat().st_mtime_ns == stamp
-    assert folder != run.folder("fixed grid")
+    assert train_recipe("mixed boxes", run.runs) == folder and (folder / "training.json").stat().st_mtime_ns == stamp
+    assert folder != train_recipe("fixed grid", run.runs)
     with pytest.raises(InputError, match="fixed grid"):
         train_recipe("foxed grid", run.runs)
 
 
-def test_the_level_is_the_best_on_validation_scans(run: TrainedAblations) -> None:
-    settings, folder = load_settings("smoke"), run.folder("fixed grid")
-    scans = list(run.scans(settings, "val", 8, 1, ["-tumour"]))
-    model = chosen_level("pddpm", folder, scans, (100, 499, 900))
-    values = {level: score(Model("pddpm", model.pipeline, level), scans[0], 48) for level in (100, 499, 900)}
-    assert values[model.timestep] == max(values.values()) and len(scans) == 1
+def test_the_level_is_the_best_on_validation_scans(run: Ablations) -> None:
+    settings, folder = load_settings("smoke", {"selection_slice_step": 8}), train_recipe("fixed grid", run.runs)
+    model = Model("pddpm", load_pipeline(folder), 499, folder)
+    (row, *others) = lesioned_rows(run, settings, "val", 8, settings.val_lesion_subjects, ["-tumour", "-ms"])
+    values = {}
+    for level in (100, 499, 900):
+        scans = [looked_at(run.runs, one, 8) for one in (row, *others)]
+        maps = [anomaly_map(x.image, rebuild_scan(model, x, Rebuild(level=level)).image, x.brain_mask) for x in scans]
+        auprc = [average_precision(one, x.lesion_mask) for one, x in zip(maps, scans, strict=True)]
+        kinds = {x.dataset for x in scans}
+        by_kind = [[a for a, x in zip(auprc, scans, strict=True) if x.dataset == kind] for kind in kinds]
+        values[level] = np.mean([np.mean(part) for part in by_kind])
+    assert values[chosen_level(run, "fixed grid", model, settings, (100, 499, 900), 48)] == max(values.values())
 
 
-def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, tmp_path: Path, monkeypatch) -> None:
+def test_tables_hold_every_variant_level_and_box(run: Ablations, tmp_path: Path, monkeypatch) -> None:
     run = dataclasses.replace(run, results=tmp_path)
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
     monkeypatch.setitem(
@@ -138,7 +148,7 @@ def test_tables_hold_every_variant_level_and_box(run: TrainedAblations, tmp_path
     assert run_trained_ablations(run, names) == []
 
 
-def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, tmp_path: Path, monkeypatch) -> None:
+def test_a_killed_run_keeps_the_models_it_has_scored(run: Ablations, tmp_path: Path, monkeypatch) -> None:
     run = dataclasses.replace(run, results=tmp_path)
     monkeypatch.setitem(TRAINED_QUESTIONS, "box_placement_in_training", TrainedQuestion(("fixed grid", "tuned")))
     run_trained_ablations(run, ["box_placement_in_training"])
@@ -146,13 +156,13 @@ def test_a_killed_run_keeps_the_models_it_has_scored(run: TrainedAblations, tmp_
     before = table.read_text()
     table.unlink()
     scored = []
-    monkeypatch.setattr(trained, "_variant", lambda *arguments: scored.append(arguments))
+    monkeypatch.setattr(runner, "Rebuilds", lambda *arguments: scored.append(arguments))
     assert run_trained_ablations(run, ["box_placement_in_training"]) == [table]
     assert scored == [] and table.read_text() == before
 
 
-def test_an_unknown_question_is_refused_before_anything_is_trained(run: TrainedAblations) -> None:
-    empty = TrainedAblations(run.results, Path(run.runs, "never"))
+def test_an_unknown_question_is_refused_before_anything_is_trained(run: Ablations) -> None:
+    empty = Ablations(run.results, Path(run.runs, "never"))
     with pytest.raises(InputError, match="simulated_to_real"):
         run_trained_ablations(empty, ["simulated_to_mars"])
     assert not Path(run.runs, "never").exists()

@@ -1,14 +1,15 @@
-"""Parts of results on disk: each under a key of the settings, data and weights that it depends on, and nothing else.
+"""Results on disk: parts, each under a key of the settings, data and weights that it depends on, and tables of studies.
 
 A part also holds what it was made with. Where that is another commit, or other versions of packages, it is used all
-the same and one warning says so.
+the same and one warning says so. Beside the tables of studies, `run.json` says by name what each depends on, what made
+it and what it took.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
+from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file, write_text
-from pddm_utils.core.provenance import made_with, warn_of_others
+from pddm_utils.core.provenance import environment, made_with, warn_of_others
 from pddm_utils.core.shipped import weight_files
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
@@ -44,8 +46,12 @@ def weights_digest(folder: Path | None) -> str:
     if folder is None:
         return ""
     # `model_index.json` is no part of it: publishing sets the noise level there, and scores name theirs.
-    files = weight_files(folder) + sorted(folder.rglob("*config.json"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return files_digest(weight_files(folder) + sorted(folder.rglob("*config.json")))
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Hash of what files hold, in their order."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -132,3 +138,64 @@ def write_csv(table: pd.DataFrame, path: Path, floats: str = "%.6g") -> None:
 
 def _write_table(table: pd.DataFrame, file: Any, floats: str = "%.6g") -> None:
     table.to_csv(file, index=False, float_format=floats, lineterminator="\n")
+
+
+def is_recorded(results: Path, name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a table is there and was made with these settings.
+
+    Args:
+        results: folder of the tables.
+        name: of the table.
+        settings: what it depends on, JSON-ready; a record that says more is taken too.
+    """
+    made = _tables_of(_read_record(results)).get(name, {}).get("settings", {})
+    return (results / f"{name}.csv").is_file() and made == {**made, **settings} and bool(made)
+
+
+def write_study(results: Path, name: str, table: pd.DataFrame, settings: Mapping[str, Any], seconds: float) -> Path:
+    """Write a table, then its record: a table without one is made again, from its parts.
+
+    Args:
+        results: folder of the tables.
+        name: of the table.
+        table: the rows.
+        settings: what it depends on, JSON-ready.
+        seconds: that it took, wall time.
+
+    Returns:
+        The table's file.
+    """
+    path, record = results / f"{name}.csv", _read_record(results)
+    write_csv(table, path)
+    made = {"settings": dict(settings), "seconds_of_this_call": round(seconds, 1), **environment()}
+    _tables_of(record)[name] = made
+    write_text(results / "run.json", json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def read_study(results: str | Path, name: str, command: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A table and how it was made.
+
+    Args:
+        results: folder of the tables.
+        name: of the table.
+        command: that makes it, for the error.
+
+    Raises:
+        InputError: it is not there.
+    """
+    results = Path(results)
+    made = _tables_of(_read_record(results)).get(name)
+    if made is None or not (results / f"{name}.csv").is_file():
+        raise InputError(f"{results}/{name}.csv does not exist; make it with: python -m pddm_utils {command}")
+    return pd.read_csv(results / f"{name}.csv"), made
+
+
+def _read_record(results: Path) -> dict[str, Any]:
+    path = results / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"questions": {}}
+
+
+def _tables_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Records by name; the validation search has them at the top."""
+    return record.get("questions", record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, summary_table
 from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, holm, paired_difference
@@ -26,11 +26,7 @@ def read_ablation(results: str | Path, question: str) -> tuple[pd.DataFrame, dic
     Raises:
         InputError: it is not there.
     """
-    results = Path(results)
-    path, record = results / f"{question}.csv", results / "run.json"
-    if not (path.is_file() and record.is_file()):
-        raise InputError(f"{path} does not exist; make it with: python -m pddm_utils ablations")
-    return pd.read_csv(path), json.loads(record.read_text(encoding="utf-8"))["questions"][question]
+    return read_study(results, question, "ablations")
 
 
 def mean_table(table: pd.DataFrame, by: Sequence[str], metric: str = "auprc") -> pd.DataFrame:

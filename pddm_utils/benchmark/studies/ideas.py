@@ -18,46 +18,15 @@ from pddm_utils.benchmark.studies.forms import (
     rank_sum,
     signed,
 )
-from pddm_utils.benchmark.studies.reconstruct import Model, grid_boxes, join_boxes, predict_boxes
+from pddm_utils.benchmark.studies.rebuild import INTENSITY, Rebuild, Reference
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import HealthyPlaces, lesion_z_score
+from pddm_utils.detection.z_score import lesion_z_score
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane, median_filter
 
 BASE_LINE = "base line"
 NOISE_LEVELS = (499, 649, 749, 818, 899, 949, 979)
 ENSEMBLE = (499, 649, 749, 818)
 DRAWS = 4
-
-
-@dataclass(frozen=True)
-class Rebuild:
-    """How the network is asked.
-
-    Attributes:
-        level: noise level; None is the model's own, chosen on validation subjects.
-        steps: DDIM steps back from it; the context of a box stays clean.
-        draw: number of the noise draw.
-        matched: the scan gets the mean histogram of training subjects first.
-    """
-
-    level: int | None = None
-    steps: int = 1
-    draw: int = 0
-    matched: bool = False
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What healthy **training** subjects say: they share no anatomy with a validation or test subject.
-
-    Attributes:
-        quantiles: mean quantiles `(101,)` of their intensities.
-        places: their residuals by place, one for each method.
-    """
-
-    quantiles: np.ndarray
-    places: HealthyPlaces
-
 
 Score = Callable[[Scan, Sequence[np.ndarray], Reference], np.ndarray]
 
@@ -79,14 +48,6 @@ class Idea:
     score: Score
     methods: tuple[str, ...] = ("ddpm", "pddpm")
     median: int = MEDIAN_SIZE
-
-
-def rebuild_scan(model: Model, scan: Scan, rebuild: Rebuild) -> np.ndarray:
-    """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1]; boxes of the model's own grid."""
-    boxes = grid_boxes(scan, model.pipeline.config.box_size)
-    return join_boxes(
-        predict_boxes(model, scan, boxes, timestep=rebuild.level, steps=rebuild.steps, draw=rebuild.draw), scan
-    )
 
 
 def idea_map(idea: Idea, scan: Scan, volumes: Sequence[np.ndarray], reference: Reference) -> np.ndarray:
@@ -182,6 +143,8 @@ IDEAS = (
     Idea("5 steps, times intensity", _FIVE, _times_intensity),
     Idea("5 steps, sum of ranks with intensity", _FIVE, _ranks),
 )
+
+INTENSITY_IDEA = Idea(INTENSITY, _ONE, _residual, (INTENSITY,))  # the threshold without a model, beside the others
 
 # Added after the scores of the others had been seen, to tell why small lesions gain nothing: never chosen.
 LATER_IDEAS = (

@@ -1,8 +1,8 @@
-"""Trainings of the ablations: what each changes, and the noise level that validation scans choose for its model."""
+"""Trainings of the ablations: what each changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,16 @@ import torch
 
 from pddm_utils.benchmark.models import healthy_rows, is_trained, train_method
 from pddm_utils.benchmark.store import key_of
-from pddm_utils.benchmark.studies.reconstruct import Model, grid_boxes, join_boxes, predict_boxes
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
-from pddm_utils.data.scan import Scan
 from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.boxes import BoxGrid, random_grid_boxes
 from pddm_utils.diffusion.noise import Generators
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.evaluation.metrics import average_precision
-from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.methods.pipelines import PipelineMethod
 from pddm_utils.methods.registry import method_class, training_key
@@ -152,34 +148,3 @@ def train_recipe(name: str, runs: Path) -> Path:
     prepare_all(train + val, cache)
     train, val = recipe.slices(train, cache), recipe.slices(val, cache)
     return made_by(recipe.method, settings, seed).trainer(train, val, folder).run()
-
-
-def chosen_level(
-    name: str, folder: Path, scans: Sequence[Scan], levels: Iterable[int], box: int | None = None
-) -> Model:
-    """A trained model at the noise level with the best AUPRC on lesioned validation scans.
-
-    The mean is over subjects, then over data sets, as in the benchmark.
-
-    Args:
-        name: of its method.
-        folder: of its pipeline.
-        scans: lesioned validation scans.
-        levels: timesteps to try.
-        box: side of the boxes in pixels; the pipeline's own when left out.
-    """
-    pipeline = load_pipeline(folder)
-    box = box or pipeline.config.box_size
-    means = {}
-    for level in levels:
-        model, found = Model(name, pipeline, level), {}
-        for scan in scans:
-            found.setdefault(scan.dataset, []).append(score(model, scan, box))
-        means[level] = sum(sum(values) / len(values) for values in found.values()) / len(found)
-    return Model(name, pipeline, max(means, key=means.__getitem__))
-
-
-def score(model: Model, scan: Scan, box: int) -> float:
-    """AUPRC of a scan rebuilt from a grid of boxes, with the kind of noise the model was trained with."""
-    prediction = predict_boxes(model, scan, grid_boxes(scan, box), noise=model.pipeline.config.noise)
-    return average_precision(anomaly_map(scan.image, join_boxes(prediction, scan), scan.brain_mask), scan.lesion_mask)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,27 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from pddm_utils.benchmark.evaluate import every_nth_slice, map_scan
-from pddm_utils.benchmark.store import Part, key_of, weights_digest, write_csv
-from pddm_utils.benchmark.studies.forms import brain_quantiles, match_quantiles
-from pddm_utils.benchmark.studies.ideas import (
-    BASE_LINE,
-    IDEAS,
-    LATER_IDEAS,
-    Idea,
+from pddm_utils.benchmark.store import weights_digest, write_study
+from pddm_utils.benchmark.studies.forms import brain_quantiles
+from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, INTENSITY_IDEA, LATER_IDEAS, Idea, idea_map
+from pddm_utils.benchmark.studies.rebuild import (
+    INTENSITY,
+    KeptRebuilds,
+    Model,
     Rebuild,
+    Rebuilds,
     Reference,
-    idea_map,
-    rebuild_scan,
+    shipped_model,
 )
-from pddm_utils.benchmark.studies.reconstruct import Model
 from pddm_utils.benchmark.studies.search_tables import chosen_ideas, read_search
+from pddm_utils.benchmark.studies.study import Study, Variant, looked_at
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import write_text
-from pddm_utils.core.provenance import environment
 from pddm_utils.core.settings import load_settings
-from pddm_utils.core.shipped import weights_folder
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache, data_digest, load_scan
-from pddm_utils.data.scan import Scan
+from pddm_utils.data.prepare import data_digest
 from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, HealthyPlaces
-from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.metrics import average_precision, lesion_share
-from pddm_utils.methods.intensity import IntensityThreshold
 
 COHORTS = {"simulated-t2": "laptop", "ixi-t1": "real"}  # and the profile that names its subjects
 METHODS = ("ddpm", "pddpm")
@@ -82,84 +75,13 @@ class Search:
 
     def settings_of(self, cohort: str) -> dict[str, Any]:
         """What a cohort's scores depend on, JSON-ready."""
+        models = {name: shipped_model(f"{cohort}-{name}", name) for name in METHODS}
         return {
             "profile": COHORTS[cohort],
             "reference_subjects": REFERENCE_SUBJECTS,
-            "weights": {name: weights_digest(weights_folder(f"{cohort}-{name}"))[:16] for name in METHODS},
-            "levels": {name: load_model(cohort, name).timestep for name in METHODS},
+            "weights": {name: weights_digest(model.folder)[:16] for name, model in models.items()},
+            "levels": {name: model.timestep for name, model in models.items()},
         }
-
-
-def load_model(cohort: str, method: str) -> Model:
-    """A shipped model with the noise level that was chosen for it on validation subjects."""
-    pipeline = load_pipeline(weights_folder(f"{cohort}-{method}"))
-    return Model(method, pipeline, pipeline.config.timestep)
-
-
-class _Bench:
-    """One model with what healthy training subjects say; keeps every reconstruction it makes."""
-
-    def __init__(self, search: Search, cohort: str, method: str) -> None:
-        self.cohort, self.model = cohort, load_model(cohort, method)
-        self._weights = weights_digest(weights_folder(f"{cohort}-{method}"))
-        self._runs, self._cache = search.runs, ScanCache(search.runs / "cache")
-        train = [row for row in search.rows(cohort) if row.split == "train"][:REFERENCE_SUBJECTS]
-        self._train = data_digest(train)
-        places, quantiles = HealthyPlaces(), []
-        for row in tqdm(train, desc=f"{cohort} {method} healthy", unit="scan"):
-            scan = self.scan(row, search.slice_step)
-            quantiles.append(brain_quantiles(scan.image, scan.brain_mask))
-            places.add(scan.image - self._volume(row, scan, search.slice_step, Rebuild(), None), scan.brain_mask)
-        self.reference = Reference(np.mean(quantiles, axis=0), places)
-
-    def scan(self, row: ManifestRow, slice_step: int) -> Scan:
-        return every_nth_slice(load_scan(row, self._cache), slice_step)
-
-    def score(self, row: ManifestRow, slice_step: int, ideas: Sequence[Idea]) -> pd.DataFrame:
-        """AUPRC of each idea on one scan, from disk, or computed and put there in one step."""
-        content = [*self._content(row, slice_step), self._train, [idea.name for idea in ideas]]
-        name = f"search-{self.cohort}-{self.model.name}-{row.dataset}-{row.subject}-{key_of(content)}.csv"
-
-        def compute() -> pd.DataFrame:
-            scan, records = self.scan(row, slice_step), []
-            for idea in ideas:
-                volumes = [self._volume(row, scan, slice_step, one, self.reference) for one in idea.rebuilds]
-                found = idea_map(idea, scan, volumes, self.reference)
-                records.append(
-                    {
-                        **_named(self.cohort, row),
-                        "method": self.model.name,
-                        "idea": idea.name,
-                        "auprc": average_precision(found, scan.lesion_mask),
-                        "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
-                    }
-                )
-            return pd.DataFrame(records)
-
-        return Part(self._runs / "parts" / name, compute).kept()
-
-    def _content(self, row: ManifestRow, slice_step: int) -> list:
-        return [data_digest([row]), slice_step, self._weights]
-
-    def _volume(
-        self, row: ManifestRow, scan: Scan, slice_step: int, rebuild: Rebuild, reference: Reference | None
-    ) -> np.ndarray:
-        rebuild = dataclasses.replace(rebuild, level=self.model.timestep if rebuild.level is None else rebuild.level)
-        content = [
-            *self._content(row, slice_step),
-            dataclasses.astuple(rebuild),
-            self._train if rebuild.matched else "",
-        ]
-
-        def compute() -> np.ndarray:
-            if not rebuild.matched:
-                return rebuild_scan(self.model, scan, rebuild)
-            image = match_quantiles(scan.image, scan.brain_mask, reference.quantiles)
-            return rebuild_scan(self.model, dataclasses.replace(scan, image=image), rebuild)
-
-        return Part(
-            self._runs / "parts" / "rebuilt" / f"{self.model.name}-{key_of(content)}.safetensors", compute
-        ).kept()
 
 
 def run_search(search: Search) -> Path:
@@ -169,20 +91,13 @@ def run_search(search: Search) -> Path:
         `ideas.csv`: columns cohort, dataset, subject, method, idea, auprc, lesion_share; method and idea `intensity`
         is the intensity threshold on the same slices.
     """
-    torch.set_num_threads(1)
-    started, tables = time.perf_counter(), []
-    for cohort in search.cohorts:
+
+    def study(cohort: str) -> Study:
         rows = [row for row in search.rows(cohort) if row.split == "val" and row.lesion_mask]
-        tables.append(_intensity(search, cohort, rows, search.slice_step))
-        for method in METHODS:
-            bench = _Bench(search, cohort, method)
-            tables += [
-                bench.score(row, search.slice_step, ideas)
-                for ideas in _rounds(bench.model)
-                for row in tqdm(rows, desc=f"{cohort} {method}, {len(ideas)} ideas", unit="scan")
-            ]
+        return search_study(search, cohort, rows, search.slice_step, _ideas_to_try)
+
     settings = {"slice_step": search.slice_step, "lesion_kinds": LESION_KINDS}
-    return _write(search, "ideas", pd.concat(tables, ignore_index=True), settings, started)
+    return _run(search, "ideas", study, settings)
 
 
 def look_at_test(search: Search) -> Path:
@@ -196,30 +111,82 @@ def look_at_test(search: Search) -> Path:
     Raises:
         InputError: no `ideas.csv` of these cohorts.
     """
-    torch.set_num_threads(1)
     choice = chosen_ideas(read_search(search.results, "ideas")[0])
     missing = sorted(set(search.cohorts) - set(choice.cohort))
     if missing:
         raise InputError(f"{search.results}/ideas.csv has no {', '.join(missing)}; run the search without --test first")
-    started, tables = time.perf_counter(), []
-    for cohort in search.cohorts:
-        rows = _test_rows(search, cohort)
-        tables.append(_intensity(search, cohort, rows, 1))
-        for method in METHODS:
-            names = {BASE_LINE, *choice[(choice.cohort == cohort) & (choice.method == method)].idea}
-            bench = _Bench(search, cohort, method)
-            ideas = [idea for idea in IDEAS if idea.name in names]
-            tables += [bench.score(row, 1, ideas) for row in tqdm(rows, desc=f"{cohort} {method} test", unit="scan")]
-    settings = {"slice_step": 1, "test_subjects": search.test_subjects}
-    return _write(search, "test", pd.concat(tables, ignore_index=True), settings, started)
+
+    def study(cohort: str) -> Study:
+        def ideas(model: Model) -> list[Idea]:
+            chosen = choice[(choice.cohort == cohort) & (choice.method == model.name)].idea
+            return [idea for idea in IDEAS if idea.name in {BASE_LINE, *chosen}]
+
+        return search_study(search, cohort, _test_rows(search, cohort), 1, ideas)
+
+    return _run(search, "test", study, {"slice_step": 1, "test_subjects": search.test_subjects})
 
 
-def _rounds(model: Model) -> list[list[Idea]]:
-    """The ideas that a model is tried with: those that need the base line's reconstruction alone first."""
+def search_study(
+    search: Search,
+    cohort: str,
+    rows: Sequence[ManifestRow],
+    slice_step: int,
+    ideas: Callable[[Model], Collection[Idea]],
+) -> Study:
+    """Ideas on scans of a cohort.
+
+    Args:
+        search: folders and sizes.
+        cohort: its name.
+        rows: the scans.
+        slice_step: every n-th slice of them is looked at, and of the healthy ones they are held against.
+        ideas: those that a model is tried with.
+    """
+    train = [row for row in search.rows(cohort) if row.split == "train"][:REFERENCE_SUBJECTS]
+    models = {name: _with_reference(search, cohort, name, train, search.slice_step) for name in METHODS}
+    tried = {(INTENSITY, INTENSITY): INTENSITY_IDEA}
+    tried |= {(name, idea.name): idea for name, model in models.items() for idea in ideas(model)}
+    variants = [Variant(name, {"idea": idea.name}, idea.rebuilds) for (name, _), idea in tried.items()]
+    return Study(
+        f"search-{cohort}",
+        models,
+        variants,
+        [(row, None) for row in rows],
+        partial(_idea_scores, tried),
+        slice_step,
+        depends=[search.slice_step, data_digest(train)],
+        keep=True,
+    )
+
+
+def _idea_scores(ideas: dict[tuple[str, str], Idea], variant: Variant, rebuilds: Rebuilds) -> dict[str, float]:
+    scan, idea = rebuilds.scan, ideas[variant.model, variant.columns["idea"]]
+    model = rebuilds.models.get(variant.model)
+    volumes = [rebuilds(variant.model, how).image for how in variant.rebuilds]
+    found = idea_map(idea, scan, volumes, model and model.reference)
+    return {
+        "auprc": average_precision(found, scan.lesion_mask),
+        "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
+    }
+
+
+def _with_reference(search: Search, cohort: str, name: str, train: Sequence[ManifestRow], slice_step: int) -> Model:
+    """A shipped model with what healthy training subjects say."""
+    model, places, quantiles = shipped_model(f"{cohort}-{name}", name), HealthyPlaces(), []
+    for row in tqdm(train, desc=f"{cohort} {name} healthy", unit="scan"):
+        scan = looked_at(search.runs, row, slice_step)
+        rebuilds = KeptRebuilds({name: model}, scan, search.runs / "parts" / "rebuilt", row, slice_step)
+        quantiles.append(brain_quantiles(scan.image, scan.brain_mask))
+        places.add(scan.image - rebuilds(name, Rebuild()).image, scan.brain_mask)
+    return dataclasses.replace(model, reference=Reference(np.mean(quantiles, axis=0), places))
+
+
+def _ideas_to_try(model: Model) -> list[Idea]:
+    """The ideas that a model is tried with; its own level is the base line."""
     ideas = [idea for idea in IDEAS if model.name in idea.methods and idea.name != f"level {model.timestep}"]
-    cheap = [idea for idea in ideas if idea.rebuilds == (Rebuild(),)]
-    costly = [idea for idea in ideas if idea not in cheap]
-    return [cheap, *([] if model.name in ONE_PASS_ONLY else [costly]), list(LATER_IDEAS)]
+    if model.name in ONE_PASS_ONLY:
+        ideas = [idea for idea in ideas if idea.rebuilds == (Rebuild(),)]
+    return [*ideas, *LATER_IDEAS]
 
 
 def _test_rows(search: Search, cohort: str) -> list[ManifestRow]:
@@ -228,34 +195,13 @@ def _test_rows(search: Search, cohort: str) -> list[ManifestRow]:
     return inserted + [row for row in test if row.dataset.startswith("mslub-")]
 
 
-def _intensity(search: Search, cohort: str, rows: Iterable[ManifestRow], slice_step: int) -> pd.DataFrame:
-    cache, records = ScanCache(search.runs / "cache"), []
-    for row in tqdm(rows, desc=f"{cohort} intensity", unit="scan"):
-        scan = every_nth_slice(load_scan(row, cache), slice_step)
-        records.append(
-            {
-                **_named(cohort, row),
-                "method": "intensity",
-                "idea": "intensity",
-                "auprc": average_precision(map_scan(IntensityThreshold(), scan)[1], scan.lesion_mask),
-                "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
-            }
-        )
-    return pd.DataFrame(records)
-
-
-def _named(cohort: str, row: ManifestRow) -> dict[str, str]:
-    return {"cohort": cohort, "dataset": row.dataset, "subject": row.subject}
-
-
-def _write(search: Search, name: str, table: pd.DataFrame, settings: dict[str, Any], started: float) -> Path:
-    path, record = search.results / f"{name}.csv", search.results / "run.json"
-    run = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    write_csv(table, path)
-    run[name] = {
-        "settings": settings | {cohort: search.settings_of(cohort) for cohort in search.cohorts},
-        "seconds_of_this_call": round(time.perf_counter() - started, 1),
-        **environment(),
-    }
-    write_text(record, json.dumps(run, indent=1) + "\n")
-    return path
+def _run(search: Search, name: str, study: Callable[[str], Study], settings: dict[str, Any]) -> Path:
+    torch.set_num_threads(1)
+    started, tables = time.perf_counter(), []
+    for cohort in search.cohorts:
+        table = study(cohort).table(search.runs)
+        table.insert(0, "cohort", cohort)
+        tables.append(table)
+    settings = settings | {cohort: search.settings_of(cohort) for cohort in search.cohorts}
+    table = pd.concat(tables, ignore_index=True)
+    return write_study(search.results, name, table, settings, time.perf_counter() - started)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS
+from pddm_utils.benchmark.studies.rebuild import INTENSITY
 from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table
-from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.statistics import holm, paired_difference
 from pddm_utils.methods.registry import METHOD_NAMES
-
-INTENSITY = "intensity"
 
 
 def read_search(results: str | Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -26,12 +24,7 @@ def read_search(results: str | Path, name: str) -> tuple[pd.DataFrame, dict[str,
     Raises:
         InputError: it is not there.
     """
-    results = Path(results)
-    path, record = results / f"{name}.csv", results / "run.json"
-    if not (path.is_file() and record.is_file()):
-        flag = " --test" if name == "test" else ""
-        raise InputError(f"{path} does not exist; make it with: python -m pddm_utils validation-search{flag}")
-    return pd.read_csv(path), json.loads(record.read_text(encoding="utf-8"))[name]
+    return read_study(results, name, f"validation-search{' --test' if name == 'test' else ''}")
 
 
 def table_digest(table: pd.DataFrame) -> str:
