@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import show_reconstruction
+from pddm_utils.show.html_page import html_page, picture
 from pddm_utils.show.widgets.volume_page import volume_html
 
 _SHOWN_SLICES = 4
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; background: white; border-radius: 4px; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem .8rem .2rem 0; }
-td + td { font-variant-numeric: tabular-nums; }
-.warning, .notice { border-left: 4px solid #D55E00; padding: .3rem .8rem; margin: .6rem 0; }
-.notice { border-color: #0072B2; }
-"""
 
 
 def slices_of_interest(anomaly_map: np.ndarray, brain_mask: np.ndarray, count: int = _SHOWN_SLICES) -> list[int]:
@@ -61,11 +49,7 @@ def report_page(scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray,
         _picture(scan, reconstruction, anomaly_map, index, facts)
         for index in slices_of_interest(anomaly_map, scan.brain_mask)
     )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>
-<h1>{html.escape(title)}</h1>
-<p class="notice">{html.escape(facts["notice"])}</p>
+    body = f"""<p class="notice">{html.escape(facts["notice"])}</p>
 <h2>Can this scan be judged?</h2>
 {_warnings(facts)}
 <h2>Where it differs from healthy anatomy</h2>
@@ -74,9 +58,8 @@ def report_page(scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray,
 <h2>All of it</h2>
 {volume_html(scan, anomaly_map, facts["threshold"], facts["map_unit"], "volume")}
 <h2>Numbers</h2>
-{_table(facts)}
-</body></html>
-"""
+{_table(facts)}"""
+    return html_page(title, body)
 
 
 def _warnings(facts: Mapping[str, Any]) -> str:
@@ -93,17 +76,7 @@ def _picture(
 ) -> str:
     figure = show_reconstruction(scan, reconstruction, anomaly_map, index, facts["threshold"], facts["map_unit"])
     height = f"slice {index} of {len(scan.image)}"
-    return (
-        f'<img src="data:image/png;base64,{_png(figure)}" '
-        f'alt="Scan, reconstruction, anomaly map and voxels above the threshold, {height}">'
-    )
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-    plt.close(figure)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return picture(figure, f"Scan, reconstruction, anomaly map and voxels above the threshold, {height}")
 
 
 def _table(facts: Mapping[str, Any]) -> str:

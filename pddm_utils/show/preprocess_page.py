@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
-
-import matplotlib.pyplot as plt
 
 from pddm_utils.data.preprocess.checks import LARGEST_Z, LEAST_DICE
 from pddm_utils.data.preprocess.review import Review
+from pddm_utils.show.html_page import html_page, picture
 from pddm_utils.show.outlines import quality_figure
-
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; background: black; border-radius: 4px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem .8rem .2rem 0; }
-td + td { font-variant-numeric: tabular-nums; }
-.flagged { border-left: 4px solid #D55E00; padding: .3rem .8rem; margin: .6rem 0; }
-"""
 
 
 def quality_page(reviews: Sequence[Review]) -> str:
@@ -32,26 +19,21 @@ def quality_page(reviews: Sequence[Review]) -> str:
     """
     failed = [one for one in reviews if one.error]
     lines = [f"<li>{html.escape(one.name)}: {html.escape(one.error)}</li>" for one in failed]
-    missing = f'<h2>Failed</h2><ul class="flagged">{"".join(lines)}</ul>' if failed else ""
+    missing = f'<h2>Failed</h2><ul class="warning">{"".join(lines)}</ul>' if failed else ""
     done = len(reviews) - len(failed)
     flagged = sum(bool(one.reasons) for one in reviews)
     title = f"Preprocessing: {done} of {len(reviews)} scans done, {flagged} to look at"
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{_STYLE}</style></head><body>
-<h1>{title}</h1>
-<p>Blue: the scan's brain mask. Orange: the template's brain. A scan is flagged when the two overlap with a Dice below
-{LEAST_DICE:g}, or when a statistic lies more than {LARGEST_Z:g} robust standard deviations from the median of its data
+    body = f"""<p>Blue: the scan's brain mask. Orange: the template's brain. A scan is flagged when the two overlap with a Dice
+below {LEAST_DICE:g}, or when a statistic lies more than {LARGEST_Z:g} robust standard deviations from the median of its data
 set. Before: the scan as it came, cut along the scanner's axes. Patient right is on the left.</p>
 {missing}
-{"".join(_section(one) for one in reviews if not one.error)}
-</body></html>
-"""
+{"".join(_section(one) for one in reviews if not one.error)}"""
+    return html_page(title, body)
 
 
 def _section(review: Review) -> str:
     name, numbers = html.escape(review.name), review.numbers
-    why = f'<p class="flagged">{html.escape("; ".join(review.reasons))}</p>' if review.reasons else ""
+    why = f'<p class="warning">{html.escape("; ".join(review.reasons))}</p>' if review.reasons else ""
     cells = {"overlap with the template (Dice)": "not registered" if numbers["dice"] is None else numbers["dice"]}
     cells |= {
         "brain (ml)": numbers["brain_ml"],
@@ -64,14 +46,5 @@ def _section(review: Review) -> str:
             cells["brain outside the frame"] = f"{100 * step['found']['share_of_brain_left_out']:.0f} %"
     cells["steps"] = ", ".join(f"{step['step']} {step['seconds']:.1f} s" for step in review.steps)
     rows = "".join(f"<tr><th>{key}</th><td>{html.escape(str(value))}</td></tr>" for key, value in cells.items())
-    return (
-        f'<h2>{name}</h2>{why}<img alt="{name} before and after, with brain outlines" '
-        f'src="data:image/png;base64,{_picture(review)}"><div class="scroll"><table>{rows}</table></div>'
-    )
-
-
-def _picture(review: Review) -> str:
-    figure, stream = quality_figure(review.pictures()), io.BytesIO()
-    figure.savefig(stream, format="png", dpi=90)
-    plt.close(figure)
-    return base64.b64encode(stream.getvalue()).decode()
+    shown = picture(quality_figure(review.pictures()), f"{review.name} before and after, with brain outlines")
+    return f'<h2>{name}</h2>{why}{shown}<div class="scroll"><table>{rows}</table></div>'
