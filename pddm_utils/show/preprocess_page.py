@@ -23,9 +23,9 @@ def quality_page(reviews: Sequence[Review]) -> str:
     done = len(reviews) - len(failed)
     flagged = sum(bool(one.reasons) for one in reviews)
     title = f"Preprocessing: {done} of {len(reviews)} scans done, {flagged} to look at"
-    body = f"""<p>Blue: the scan's brain mask. Orange: the template's brain. A scan is flagged when the two overlap with a Dice
-below {LEAST_DICE:g}, or when a statistic lies more than {LARGEST_Z:g} robust standard deviations from the median of its data
-set. Before: the scan as it came, cut along the scanner's axes. Patient right is on the left.</p>
+    body = f"""<p>Blue: the scan's brain mask. Orange: the template's brain. A scan is flagged when the two overlap with
+a Dice below {LEAST_DICE:g}, or when a statistic lies more than {LARGEST_Z:g} robust standard deviations from the
+median of its data set. Before: the scan as it came, cut along the scanner's axes. Patient right is on the left.</p>
 {missing}
 {"".join(_section(one) for one in reviews if not one.error)}"""
     return html_page(title, body)
