@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 
-from pddm_utils.show.teaching import OUTCOME_COLOURS, outcome_keys, show_outcomes, show_slice
+from pddm_utils.show.figures import OUTCOME_COLOURS, outcome_keys, show_outcomes, show_slice
 
 
 @pytest.fixture

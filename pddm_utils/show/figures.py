@@ -12,8 +12,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -29,6 +31,8 @@ FOUND_COLOUR = "#56B4E9"
 RESIDUAL_COLOURS = "magma"
 RESIDUAL_LABEL = rf"$|x - \hat{{x}}|$ ({INTENSITY_UNIT})"
 MAP_LABEL = f"anomaly map ({INTENSITY_UNIT})"
+# Three colours that colour-blind readers can tell apart (Okabe and Ito's set).
+OUTCOME_COLOURS = {"hit": "#009E73", "false alarm": FOUND_COLOUR, "miss": LESION_COLOUR}
 
 _BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
 _SHADE = [withStroke(linewidth=2.6, foreground="black", alpha=0.5)]
@@ -278,3 +282,48 @@ def show_randomised(measured: np.ndarray, labels: np.ndarray, synthesised: Seque
     for number, (axes, plane) in enumerate(zip(grid.flat[2:], synthesised, strict=True), start=1):
         panel(axes, plane, f"synthesised {number}")
     return figure
+
+
+def show_slice(
+    axes: Axes, plane: np.ndarray, title: str = "", lesion: np.ndarray | None = None, **options: Any
+) -> AxesImage:
+    """One slice as in every figure of the book: anterior up, patient right on the left of the picture.
+
+    Args:
+        axes: where to draw; its ticks are taken off.
+        plane: `(H, W)` slice of a `Scan`, rows from posterior to anterior.
+        title: shown above.
+        lesion: `(H, W)` bool, drawn as an outline; nothing where it is empty.
+        **options: of matplotlib's `imshow`; gray from 0 to 1 unless they say otherwise.
+
+    Returns:
+        The picture, for a colour bar.
+    """
+    chosen: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1} | options
+    shown = axes.imshow(radiological(np.asarray(plane)), **chosen)
+    if lesion is not None and lesion.any():
+        axes.contour(radiological(lesion), levels=[0.5], colors=LESION_COLOUR, linewidths=1.2)
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")
+    return shown
+
+
+def show_outcomes(axes: Axes, plane: np.ndarray, predicted: np.ndarray, lesion: np.ndarray, title: str = "") -> None:
+    """A slice with hits, false alarms and misses of a mask in the colours of `OUTCOME_COLOURS`.
+
+    Args:
+        axes: where to draw.
+        plane: `(H, W)` slice of a `Scan`, in [0, 1].
+        predicted: `(H, W)` bool, the predicted mask.
+        lesion: `(H, W)` bool, the lesion mask.
+        title: shown above.
+    """
+    show_slice(axes, plane, title)
+    parts = (predicted & lesion, predicted & ~lesion, ~predicted & lesion)
+    for part, colour in zip(parts, OUTCOME_COLOURS.values(), strict=True):
+        axes.imshow(radiological(part)[..., None] * np.array(to_rgba(colour, 0.8)))
+
+
+def outcome_keys() -> Sequence[Patch]:
+    """Legend entries that go with `show_outcomes`."""
+    return [Patch(color=colour, label=name) for name, colour in OUTCOME_COLOURS.items()]
