@@ -13,10 +13,10 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-full benchmark ablations trained-ablations bench bench-scale linkcheck structure lint clean
+.PHONY: help env book test test-processors test-full benchmark ablations trained-ablations bench bench-scale linkcheck structure lint clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(STAMP)  ## the virtual environment .venv, from requirements.lock
 
@@ -44,6 +44,16 @@ TESTS = $(PY) tests/browser.py && export OMP_NUM_THREADS=1 && $(PY) tests/book_b
 
 test: env  ## all tests but the slow ones, in a real browser too
 	$(TESTS) -m "not slow"
+
+# Kernels of processors with AVX2 but no AVX-512, and with neither: of torch, oneDNN, MKL, OpenBLAS and numpy.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
+	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR"
+PLAIN := ATEN_CPU_CAPABILITY=default NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR"
+
+test-processors: env  ## `make test` three times: with this processor's own kernels, those of AVX2 and the plainest
+	$(MAKE) test
+	$(AVX2) $(MAKE) test
+	$(PLAIN) $(MAKE) test
 
 test-full: env  ## all tests, the slow ones included
 	$(TESTS)

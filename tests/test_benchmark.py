@@ -81,8 +81,8 @@ def test_second_run_computes_nothing_and_writes_the_same_table(benchmark: Benchm
     assert {path: path.stat().st_mtime_ns for path in (benchmark.runs / "parts").iterdir()} == parts
 
 
-def test_run_from_scratch_gives_an_identical_table(benchmark: Benchmark, tmp_path: Path) -> None:
-    again = dataclasses.replace(benchmark, runs=tmp_path / "runs", results=tmp_path / "results")
+def test_run_from_scratch_with_two_jobs_gives_an_identical_table(benchmark: Benchmark, tmp_path: Path) -> None:
+    again = dataclasses.replace(benchmark, runs=tmp_path / "runs", results=tmp_path / "results", jobs=2)
     run_benchmark(again)
     for name in ("scores.csv", "curves.csv", "selection.csv"):
         assert (again.results / name).read_bytes() == (benchmark.results / name).read_bytes()

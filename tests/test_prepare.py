@@ -294,15 +294,22 @@ def test_cached_scan_is_not_prepared_again(tmp_path, write_nifti, stripped_head,
 
 
 def test_slices_are_cheap_to_read(tmp_path) -> None:
-    """A training step reads a batch of them: well under 0.3 ms each, and no file is hashed again."""
+    """A training step reads a batch of them: little more than reading the bytes, so no file is hashed again."""
     cache = ScanCache(tmp_path)
     count = cache.slice_count(SIMULATED)
-    seconds = []
-    for index in range(200):
-        start = time.perf_counter()
-        cache.cached_slice(SIMULATED, index % count)
-        seconds.append(time.perf_counter() - start)
-    assert np.median(seconds) < 0.3e-3
+    (entry,) = cache.folder.iterdir()
+
+    def plain(index: int) -> None:
+        for name, dtype in (("image", np.float32), ("brain_mask", bool)):
+            np.fromfile(entry / f"{name}.npy", dtype, 96 * 96, offset=index * 96 * 96)
+
+    seconds: list[list[float]] = [[], []]
+    for index in range(200):  # in turns, so that a busy machine slows both
+        for kept, read in zip(seconds, (plain, lambda index: cache.cached_slice(SIMULATED, index)), strict=True):
+            start = time.perf_counter()
+            read(index % count)
+            kept.append(time.perf_counter() - start)
+    assert np.median(seconds[1]) < 3 * np.median(seconds[0])
 
 
 def _prepare_in_process(folder: str, row: ManifestRow) -> float:

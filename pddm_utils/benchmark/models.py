@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from pddm_utils.benchmark.store import key_of
 from pddm_utils.core.provenance import warn_of_others
 from pddm_utils.core.settings import Settings
 from pddm_utils.core.shipped import model_name, weights_folder
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
@@ -79,7 +78,7 @@ def train_method(
     folder = model_folder(settings, name, seed, runs, rows)
     if is_trained(folder):
         return folder
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     fast_cpu()
     train, val = (healthy_rows(rows, split) for split in ("train", "val"))
     prepare_all(train + val, cache)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.models import is_trained, train_method, weights_of
@@ -28,6 +27,7 @@ from pddm_utils.core.files import write_text
 from pddm_utils.core.provenance import environment
 from pddm_utils.core.settings import Settings
 from pddm_utils.core.shipped import model_name, stored_parameters, weights_folder
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
@@ -294,7 +294,7 @@ def _part(
 
 def _with_method(benchmark: Benchmark, name: str, seed: int, call: Callable[..., Any], work: tuple) -> Any:
     """The result of a call whose first argument is a fitted method."""
-    torch.set_num_threads(benchmark.settings.threads)
+    use_threads(benchmark.settings.threads)
     fast_cpu()
     return call(open_method(name, benchmark.settings, seed, benchmark.weights(name, seed)), *work)
 

@@ -103,7 +103,7 @@ class PatchedReconstructionPipeline(DiffusionPipeline):
             boxes: a grid, or boxes at any places; the pipeline's own grid when left out.
             noise: `gaussian`, `simplex`, or fields that broadcast to `(P, 1, H, W)`, one for each box; of the
                 pipeline's own kind when left out.
-            seed: seeds the noise when no `generator` is given; the same seed gives the same result.
+            seed: seeds the noise when no `generator` is given; on one machine the same seed gives the same result.
             generator: source of the noise fields; one field is drawn per (slice, box) pair.
             max_boxes: boxes in one network call, which bounds the memory; `boxes_at_once` when left out.
 
@@ -210,7 +210,7 @@ def load_pipeline(folder: str | Path, image_size: int = 96) -> PatchedReconstruc
             f"{pipeline.unet.config.sample_size} px, not 1 of {image_size}; use a model of this project"
         )
     pipeline.set_progress_bar_config(disable=True)
-    # Out of the file's own bytes: at another alignment other vector kernels run, and results differ by 1e-6.
+    # Out of the file's own bytes: products of a matrix and a vector depend, by 1e-6, on where in memory they lie.
     for parameter in pipeline.unet.parameters():
         parameter.data = parameter.data.clone()
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")

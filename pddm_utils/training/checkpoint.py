@@ -62,7 +62,7 @@ def load_checkpoint(
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
-            # Adam keeps these very tensors: in memory of their own they lie aligned, as those it makes itself.
+            # Adam keeps these very tensors: in memory of their own, as those it makes, and not in the file's.
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}
         with torch.no_grad():
             for name, parameter in network.named_parameters():

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pddm_utils.benchmark.store import Part, files_digest, is_recorded, key_of, weights_digest, write_study
 from pddm_utils.benchmark.studies.ablation_tables import threshold_rules, training_budget
 from pddm_utils.benchmark.studies.questions import QUESTIONS, Models, Question, healthy_thresholds
@@ -20,6 +18,7 @@ from pddm_utils.benchmark.studies.tumours import SET_TUMOURS, SetTumour
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.shipped import weights_folder
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources.simulated import simulated_rows
 
@@ -110,7 +109,7 @@ def run_ablations(run: Ablations, names: Sequence[str] = NAMES) -> list[Path]:
     check_names(names, NAMES)
     if set(names) & set(FROM_BENCHMARK):
         read_results(run.benchmark)  # said before anything is computed
-    torch.set_num_threads(1)
+    use_threads(1)
     missing = [name for name in names if not is_recorded(run.results, name, run.settings_of(name))]
     models = load_models() if set(missing) & set(QUESTIONS) else {}
     written = []

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.store import weights_digest, write_study
@@ -31,6 +30,7 @@ from pddm_utils.benchmark.studies.search_tables import chosen_ideas, read_search
 from pddm_utils.benchmark.studies.study import Study, Variant, looked_at
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
@@ -196,7 +196,7 @@ def _test_rows(search: Search, cohort: str) -> list[ManifestRow]:
 
 
 def _run(search: Search, name: str, study: Callable[[str], Study], settings: dict[str, Any]) -> Path:
-    torch.set_num_threads(1)
+    use_threads(1)
     started, tables = time.perf_counter(), []
     for cohort in search.cohorts:
         table = study(cohort).table(search.runs)

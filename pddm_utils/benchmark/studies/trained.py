@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pddm_utils.benchmark.store import is_recorded, weights_digest, write_study
 from pddm_utils.benchmark.studies.ablations import Ablations, check_names
 from pddm_utils.benchmark.studies.questions import map_scores
@@ -21,6 +19,7 @@ from pddm_utils.benchmark.studies.rebuild import Model, Rebuild
 from pddm_utils.benchmark.studies.recipes import MIXED_SIZES, RECIPES, train_recipe
 from pddm_utils.benchmark.studies.study import Study, Variant, looked_at
 from pddm_utils.core.settings import Settings
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources import require_data_root
@@ -84,7 +83,7 @@ def run_trained_ablations(run: Ablations, names: Sequence[str] = tuple(TRAINED_Q
         InputError: an unknown question, or data that is not there.
     """
     check_names(names, tuple(TRAINED_QUESTIONS))
-    torch.set_num_threads(1)
+    use_threads(1)
     written = []
     for name in names:
         started, question = time.perf_counter(), TRAINED_QUESTIONS[name]

@@ -61,7 +61,7 @@ def preprocess_scan(row: ManifestRow, plan: Plan, t1: str = "") -> tuple[Subject
     Example:
         >>> raw, done = preprocess_scan(row, Plan())  # doctest: +SKIP
     """
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums in one order: the same file on every machine
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # sums in one order, whatever the number of cores
     if row.simulated_index is not None:
         raise InputError(f"{row.scan_id}: {row.image} is no file; simulated scans need no preprocessing")
     start = time.perf_counter()
