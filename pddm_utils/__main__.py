@@ -228,7 +228,7 @@ def _add_studies(commands: Commands) -> None:
         "ablations",
         _ablations,
         "change one part of the method at a time, with shipped models",
-        "--questions seam_profile",
+        "--questions noise_level",
         (changed,),
     )
     ablations.add_argument("--benchmark", default="results/laptop", help="results of a finished benchmark")
@@ -237,7 +237,7 @@ def _add_studies(commands: Commands) -> None:
         "trained-ablations",
         _trained_ablations,
         "change one part of the training at a time; a quarter of an hour each",
-        "--questions training_noise",
+        "--questions noise_in_training",
         (changed,),
     )
 

@@ -12,6 +12,8 @@ import pytest
 
 from book_build import ROOT
 from pddm_utils.__main__ import user_commands
+from pddm_utils.benchmark.studies.ablations import NAMES
+from pddm_utils.benchmark.studies.trained import TRAINED_QUESTIONS
 from pddm_utils.core.command_line import Commands
 from pddm_utils.publish.__main__ import maintainer_commands
 
@@ -25,6 +27,12 @@ def test_every_help_has_an_example_that_parses(commands: Commands) -> None:
         program, example = re.fullmatch(rf"example: (.+?) ({re.escape(name)}.*)", parser.epilog).groups()
         assert program == commands.program
         assert commands.parser.parse_args(shlex.split(example)).run, name
+
+
+def test_questions_in_examples_exist() -> None:
+    for command, known in (("ablations", NAMES), ("trained-ablations", TRAINED_QUESTIONS)):
+        words = shlex.split(PROGRAMS["pddm_utils"].parsers[command].epilog)
+        assert set(words[words.index("--questions") + 1 :]) <= set(known)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
