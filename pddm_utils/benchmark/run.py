@@ -10,14 +10,15 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.evaluate import score_noise_level, score_test_scans, validation_thresholds
+from pddm_utils.benchmark.evaluate import map_scan, score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.models import is_trained, train_method, weights_of
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
 from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
@@ -30,7 +31,8 @@ from pddm_utils.core.shipped import model_name, stored_parameters, weights_folde
 from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache, prepare_all
+from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all
+from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS, check_methods, open_method
 from pddm_utils.training.loop import read_training
@@ -190,6 +192,32 @@ def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> 
     elif name in NOISE_LEVEL_METHODS:
         timestep = choose_timesteps(choose_unit(benchmark, name), benchmark.settings)[name]
     return _scores(benchmark, [(name, seed, timestep)])
+
+
+def rebuild_subjects(
+    benchmark: Benchmark, dataset: str, subjects: Mapping[str, str], timesteps: Mapping[str, int]
+) -> tuple[dict[str, Scan], dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
+    """Test subjects once more, as each method's first seed rebuilds them: a run keeps no maps.
+
+    Args:
+        benchmark: a finished run.
+        dataset: one of its test sets.
+        subjects: by any name, such as that of `ranked_subjects`.
+        timesteps: noise level of each method that has one.
+
+    Returns:
+        Scans by name, and by method and name the reconstruction and the anomaly map, `(D, H, W)`.
+    """
+    rows = {row.subject: row for row in benchmark.rows if row.split == "test" and row.dataset == dataset}
+    cache, settings, seed = ScanCache(benchmark.cache), benchmark.settings, benchmark.settings.seeds[0]
+    scans = {subject: load_scan(rows[subject], cache) for subject in set(subjects.values())}
+    rebuilt = {}
+    fast_cpu()
+    for name in settings.methods:
+        method = open_method(name, settings, seed, benchmark.weights(name, seed))
+        maps = {subject: map_scan(method, scan, timesteps.get(name)) for subject, scan in scans.items()}
+        rebuilt[name] = {place: maps[subject] for place, subject in subjects.items()}
+    return {place: scans[subject] for place, subject in subjects.items()}, rebuilt
 
 
 def _settings_of_shipped(settings: Settings) -> Settings:

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 import uuid
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -233,9 +234,12 @@ def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = 
     Raises:
         InputError: after all scans were tried: one line for each that cannot be used.
     """
-    tried = Parallel(n_jobs=jobs, return_as="generator")(delayed(_problem)(row, cache) for row in rows)
-    found = tqdm(tried, total=len(rows), desc="preparing scans", unit="scan", disable=not progress)
-    problems = [problem for problem in found if problem]
+    with warnings.catch_warnings():
+        # joblib takes the brain template that a worker loads for a leak, and replaces the worker.
+        warnings.filterwarnings("ignore", message="A worker stopped")
+        tried = Parallel(n_jobs=jobs, return_as="generator")(delayed(_problem)(row, cache) for row in rows)
+        found = tqdm(tried, total=len(rows), desc="preparing scans", unit="scan", disable=not progress)
+        problems = [problem for problem in found if problem]
     if problems:
         raise InputError(
             f"{len(problems)} of {len(rows)} scans cannot be used (the others are prepared):\n  "
