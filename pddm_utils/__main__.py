@@ -124,6 +124,7 @@ def _manifest(arguments: argparse.Namespace) -> None:
         arguments.fold,
         arguments.masks,
         arguments.add,
+        arguments.other_people,
     )
     counts = Counter((row.split, row.dataset) for row in rows)
     print("\n".join(f"{count:5d} {split:5s} {dataset}" for (split, dataset), count in counts.items()))
@@ -276,6 +277,11 @@ def _add_manifest(commands: Commands) -> None:
     manifest.add_argument("--fold", type=int, choices=range(5), default=0, help="of the authors' five")
     manifest.add_argument("--masks", help="folder with one brain mask a subject (ixi-t1, ixi-t2)")
     manifest.add_argument("--add", action="store_true", help="keep the other data sets that the CSV holds")
+    manifest.add_argument(
+        "--other-people",
+        action="store_true",
+        help="nobody here is in the CSV's other data sets: sub-01 is another sub-01",
+    )
 
 
 def _add_preprocess(commands: Commands) -> None:

@@ -19,13 +19,13 @@ from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.data.sources.authors import authors_rows
-from pddm_utils.data.sources.bids import bids_rows
 from pddm_utils.data.sources.brats import brats_rows
 from pddm_utils.data.sources.common import hashed_split
 from pddm_utils.data.sources.decathlon import decathlon_rows
 from pddm_utils.data.sources.folder import folder_rows
 from pddm_utils.data.sources.ixi_archive import ixi_archive_rows
 from pddm_utils.data.sources.mslub_archive import VALIDATION, mslub_archive_rows
+from pddm_utils.data.sources.registry import make_manifest
 from pddm_utils.data.sources.simulated import simulated_rows
 
 SHAPE = (40, 44, 30)
@@ -144,6 +144,20 @@ def test_brats_patients_get_one_lesion_mask(tmp_path: Path, put, brain) -> None:
         brats_rows(tmp_path / "brats21", "T2", tmp_path / "derived")
 
 
+def test_corrected_labels_are_used_and_older_manifests_keep_their_masks(tmp_path: Path, put, brain) -> None:
+    put("brats21/BraTS2021_00000/BraTS2021_00000_t2.nii.gz", brain)
+    masks = []
+    for corrected in (labels(1), labels(0, 2), labels(1)):
+        put("brats21/BraTS2021_00000/BraTS2021_00000_seg.nii.gz", corrected)
+        (row,) = brats_rows(tmp_path / "brats21", "T2", tmp_path / "derived")
+        np.testing.assert_array_equal(np.asarray(nib.load(row.lesion_mask).dataobj), corrected > 0)
+        masks.append(row.lesion_mask)
+    assert masks[0] == masks[2] != masks[1] and all(Path(mask).is_file() for mask in masks)
+    put("brats21/BraTS2021_00000/BraTS2021_00000_seg.nii.gz", labels())
+    (row,) = brats_rows(tmp_path / "brats21", "T2", tmp_path / "derived")
+    assert row.lesion_mask == ""
+
+
 def test_decathlon_contrast_is_taken_out_by_name(tmp_path: Path, put, brain) -> None:
     root = tmp_path / "decathlon" / "Task01_BrainTumour"
     cases = []
@@ -173,6 +187,48 @@ def test_decathlon_contrast_is_taken_out_by_name(tmp_path: Path, put, brain) -> 
     (root / "dataset.json").write_text("{}")
     with pytest.raises(InputError, match="dataset.json: no description of Task01_BrainTumour"):
         decathlon_rows(root, "T2", tmp_path / "derived")
+
+
+@pytest.fixture
+def decathlon(tmp_path: Path, put, brain) -> Callable[[object], list]:
+    """List one patient of the Decathlon after writing an entry of its `dataset.json`."""
+    put("decathlon/imagesTr/BRATS_001.nii.gz", np.stack([brain] * 4, axis=-1))
+    put("decathlon/labelsTr/BRATS_001.nii.gz", labels(1))
+
+    def rows(entry: object) -> list:
+        description = {"modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}, "training": [entry]}
+        (tmp_path / "decathlon" / "dataset.json").write_text(json.dumps(description), encoding="utf-8-sig")
+        return decathlon_rows(tmp_path / "decathlon", "T2", tmp_path / "derived")
+
+    return rows
+
+
+def test_decathlon_replaced_volume_is_used(put, brain, decathlon) -> None:
+    entry = {"image": ["./imagesTr/BRATS_001.nii.gz"], "label": "./labelsTr/BRATS_001.nii.gz"}
+    (first,) = decathlon(entry)
+    put("decathlon/imagesTr/BRATS_001.nii.gz", np.stack([brain * 3] * 4, axis=-1))
+    (second,) = decathlon(entry)
+    np.testing.assert_allclose(nib.load(second.image).get_fdata(), brain * 3, rtol=1e-6)
+    np.testing.assert_allclose(nib.load(first.image).get_fdata(), brain, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"image": "./imagesTr/BRATS_001.nii.gz"},
+        "./imagesTr/BRATS_001.nii.gz",
+        {"image": ["a.nii.gz", "b.nii.gz"], "label": "c.nii.gz"},
+        {"image": 3, "label": "c.nii.gz"},
+        {"image": "", "label": "c.nii.gz"},
+        {"image": "a\0.nii.gz", "label": "c.nii.gz"},
+        None,
+    ],
+)
+def test_decathlon_entries_of_another_form_are_named(decathlon, entry: object) -> None:
+    with pytest.raises(
+        InputError, match=r"dataset.json: the entry .* of training has no (image|label) that is one path"
+    ):
+        decathlon(entry)
 
 
 @pytest.mark.parametrize("prefixed", [True, False])
@@ -246,28 +302,6 @@ def test_authors_folder_is_read_as_it_is(tmp_path: Path, put, brain) -> None:
         authors_rows(tmp_path, "T2", tmp_path / "derived", fold=4)
 
 
-def test_bids_folder(tmp_path: Path, put, brain) -> None:
-    put("study/sub-01/anat/sub-01_T2w.nii.gz", brain)
-    put("study/sub-01/anat/sub-01_T1w.nii.gz", brain)
-    put("study/sub-02/ses-a/anat/sub-02_ses-a_T2w.nii", brain)
-    put("study/sub-02/ses-b/anat/sub-02_ses-b_acq-tse_T2w.nii.gz", brain)
-    put("study/derivatives/masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz", brain > 0)
-    put("study/derivatives/rater/sub-02/ses-a/anat/sub-02_ses-a_label-lesion_mask.nii.gz", labels(1))
-    rows = bids_rows(tmp_path / "study", "T2")
-    assert [(row.subject, row.dataset) for row in rows] == [
-        ("sub-01", "study-t2"),
-        ("sub-02", "study-t2-ses-a"),
-        ("sub-02", "study-t2-ses-b"),
-    ]
-    assert [bool(row.brain_mask) for row in rows] == [True, False, False]
-    assert [bool(row.lesion_mask) for row in rows] == [False, True, False]
-    (tmp_path / "study" / "participants.tsv").write_text("participant_id\tsplit\nsub-01\ttrain\nsub-02\tval\n")
-    assert [row.split for row in bids_rows(tmp_path / "study", "T2")] == ["train", "val", "val"]
-    (tmp_path / "study" / "participants.tsv").write_text("participant_id\tsplit\nsub-01\ttrain\n")
-    with pytest.raises(InputError, match="participants.tsv: no split for sub-02"):
-        bids_rows(tmp_path / "study", "T2")
-
-
 def test_plain_folder_with_a_table(tmp_path: Path, put, brain) -> None:
     put("mine/scan one.nii.gz", brain)
     put("mine/two.nii", brain)
@@ -284,8 +318,41 @@ def test_plain_folder_with_a_table(tmp_path: Path, put, brain) -> None:
     with pytest.raises(InputError, match="none.nii does not exist"):
         folder_rows(tmp_path / "mine", "T2")
     table.write_text("picture\nnone.nii\n")
-    with pytest.raises(InputError, match="scans.csv: no rows, or no column image"):
+    with pytest.raises(InputError, match=r"scans.csv: missing column\(s\) image"):
         folder_rows(tmp_path / "mine", "T2")
+
+
+def test_contrasts_and_splits_of_a_table_may_be_spelled_as_elsewhere(tmp_path: Path, put, brain) -> None:
+    for name in "abc":
+        put(f"mine/{name}.nii.gz", brain)
+    table = tmp_path / "mine" / "scans.csv"
+    table.write_text("Image;Contrast;Split\na.nii.gz;T2;Test\nb.nii.gz;t2;\n;;\nc.nii.gz;T2w;TRAIN\n")
+    assert [row.split for row in folder_rows(tmp_path / "mine", "T2")] == ["train", "test", "test"]
+    table.write_text("image,contrast\na.nii.gz,T2\nb.nii.gz,T2-weighted\n")
+    with pytest.raises(InputError, match="scans.csv: b.nii.gz: unknown contrast 'T2-weighted'; use one of"):
+        folder_rows(tmp_path / "mine", "T2")
+
+
+def test_studies_in_folders_of_one_name_are_told_apart(tmp_path: Path, put, brain) -> None:
+    out = tmp_path / "scans.csv"
+    for study in ("first", "second"):
+        put(f"{study}/rawdata/sub-01/anat/sub-01_T2w.nii.gz", brain)
+        put(f"{study}/mri/sub-02/anat/sub-02_T2w.nii.gz", brain)
+    make_manifest("bids", tmp_path / "first" / "rawdata", out)
+    with pytest.warns(UserWarning, match="such as sub-01 in second-t2 and first-t2; they count as the same people"):
+        make_manifest("bids", tmp_path / "second" / "rawdata", out, add=True)
+    make_manifest("bids", tmp_path / "second" / "rawdata", out, add=True, other_people=True)
+    assert [(row.subject, row.dataset) for row in read_manifest(out)] == [
+        ("sub-01", "first-t2"),
+        ("second-sub-01", "second-t2"),
+    ]
+    make_manifest("bids", tmp_path / "first" / "mri", out, add=True)
+    before = out.read_text()
+    with pytest.raises(
+        InputError, match="the data set mri-t2 is there already with 1 scan.*; rename one of the folders"
+    ):
+        make_manifest("bids", tmp_path / "second" / "mri", out, add=True)
+    assert out.read_text() == before
 
 
 def test_manifest_command_writes_what_the_package_reads(tmp_path: Path, put, brain, capsys) -> None:
@@ -295,7 +362,7 @@ def test_manifest_command_writes_what_the_package_reads(tmp_path: Path, put, bra
     assert main(["manifest", "brats21", str(tmp_path / "brats21"), "--out", str(out)]) == 0
     assert "1 test  brats21-t2" in capsys.readouterr().out
     (row,) = read_manifest(out)
-    assert Path(row.lesion_mask) == tmp_path / "tables" / "brats21-derived" / "BraTS2021_00000_lesion.nii.gz"
+    assert Path(row.lesion_mask).parent == tmp_path / "tables" / "brats21-derived"
     put("mine/two.nii", brain)
     (tmp_path / "mine" / "scans.csv").write_text("image,split\ntwo.nii,train\n")
     for _ in range(2):

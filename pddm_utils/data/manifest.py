@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.scan_file import no_file
+from pddm_utils.data.tables import read_table
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")
@@ -75,7 +75,8 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
     Its columns are `subject, image, brain_mask, lesion_mask, split, dataset, contrast`.
 
     Args:
-        path: the CSV; paths in it are relative to its folder, or absolute. Further columns are ignored.
+        path: the CSV, in any form that `read_table` takes; paths in it are relative to its folder, or absolute. Further
+            columns are ignored.
 
     Returns:
         The rows in file order, with absolute paths.
@@ -88,27 +89,9 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
         >>> [row for row in rows if row.split == "test"]  # doctest: +SKIP
     """
     path = Path(path).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such manifest; give the path of a CSV with the columns {', '.join(COLUMNS)}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable text file ({error}); save the manifest as UTF-8 CSV") from None
-    reader = csv.DictReader(text.splitlines(), strict=True)
-    try:
-        records = list(reader)
-    except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num}: broken CSV ({error}); close its quotes") from None
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(
-            f"{path}: missing column(s) {', '.join(missing)}; the columns are {', '.join(COLUMNS)} "
-            "(brain_mask and lesion_mask may be left empty in a row)"
-        )
-    if not records:
-        raise InputError(f"{path}: no rows; list at least one scan")
+    if not path.exists():
+        raise InputError(f"{path}: no such manifest; give the path of a CSV with the columns {', '.join(COLUMNS)}")
+    records = read_table(path, COLUMNS)
     folder = path.resolve().parent
     rows = [_row_of(record, folder) for record in records]
     check_rows(rows, source=path)
@@ -147,11 +130,13 @@ def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> 
     """
     rows = list(rows)
     problems = [f"{row.scan_id}: {problem}" for row in rows for problem in _row_problems(row)]
-    repeats = Counter(row.scan_id for row in rows)
+    images: dict[str, list[str]] = {}
+    for row in rows:
+        images.setdefault(row.scan_id, []).append(row.image)
     problems += [
-        f"{scan_id}: listed {count} times; keep one row for each dataset and subject"
-        for scan_id, count in repeats.items()
-        if count > 1
+        f"{scan_id}: listed {len(listed)} times ({', '.join(listed[:3])}); keep one row for each dataset and subject"
+        for scan_id, listed in images.items()
+        if len(listed) > 1
     ]
     splits: dict[str, set[str]] = {}
     for row in rows:
@@ -198,9 +183,15 @@ def _is_special(value: str) -> bool:
     return value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:"))
 
 
-def _row_of(record: dict[str, str | None], folder: Path) -> ManifestRow:
-    """One CSV record as a row with absolute paths; a short line counts as empty cells."""
-    values = {column: (record[column] or "").strip() for column in COLUMNS}
+def contrast_named(name: str) -> str:
+    """A contrast as this project writes it: `T2` for `t2` or `T2w`; any other word as it is."""
+    return next((contrast for contrast in CONTRASTS if name.upper() in (contrast, f"{contrast}W")), name)
+
+
+def _row_of(record: dict[str, str], folder: Path) -> ManifestRow:
+    """One record as a row with absolute paths, split and contrast as this project writes them."""
+    values = {column: record[column] for column in COLUMNS}
+    values |= {"split": values["split"].lower(), "contrast": contrast_named(values["contrast"])}
     for column in _FILE_COLUMNS:
         if values[column] and not _is_special(values[column]):
             values[column] = str(folder / Path(values[column]).expanduser())

@@ -10,11 +10,11 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources.common import (
     check_contrast,
     finish,
-    lesion_union,
     published_split,
     split_tables,
     subject_of,
 )
+from pddm_utils.data.sources.derived import lesion_union
 
 _TAIL = re.compile(r"(?:Train|Test)/.+")
 _DATASETS = {"IXI": "ixi-{}-healthy", "Brats21": "brats21-{}", "MSLUB": "mslub-{}"}
@@ -45,7 +45,8 @@ def authors_rows(folder: str | Path, contrast: str, derived: str | Path, fold: i
     missing = []
     for dataset, name in _DATASETS.items():
         split = published_split(root / "splits", dataset, fold)
-        for state, records in split_tables(root / "splits", dataset, fold).items():
+        columns = ("img_name", "img_path", "mask_path", *(() if dataset == "IXI" else ("seg_path",)))
+        for state, records in split_tables(root / "splits", dataset, fold, columns).items():
             for record in records:
                 subject = subject_of(record["img_name"])
                 if split[subject] != state:
@@ -56,7 +57,7 @@ def authors_rows(folder: str | Path, contrast: str, derived: str | Path, fold: i
                     continue
                 lesion = ""
                 if dataset != "IXI":
-                    target = Path(derived).resolve() / f"{subject}_lesion.nii.gz"
+                    target = Path(derived).resolve() / f"{subject}_lesion"
                     lesion = lesion_union(_below(root, record["seg_path"]), target, _LABELS)
                 rows.append(
                     ManifestRow(

@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.sources.common import check_contrast, finish, hashed_split, lesion_union, published_split
+from pddm_utils.data.sources.common import check_contrast, finish, hashed_split, published_split
+from pddm_utils.data.sources.derived import lesion_union
 
 LABELS = (1, 2, 4)  # necrotic core, oedema, enhancing tumour
 VAL_SHARE = 0.08  # about the published 100 of 1,251
@@ -23,7 +24,7 @@ def brats_rows(
         folder: the unpacked training archive: `BraTS2021_00000/BraTS2021_00000_{t1,t1ce,t2,flair,seg}.nii.gz`, at any
             depth. Patients without `_seg` are left out.
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
-        derived: where the lesion masks (labels 1, 2 and 4 made one) are written; what is there is kept.
+        derived: where the lesion masks (labels 1, 2 and 4 made one) are written, once for each content of a label map.
         splits: folder of the authors' split files; patients that they do not name are left out. Without it the split
             follows from the patient's name.
 
@@ -41,7 +42,7 @@ def brats_rows(
         if not labels.is_file():
             unlabelled += 1
         elif split:
-            lesion = lesion_union(labels, Path(derived).resolve() / f"{subject}_lesion.nii.gz", LABELS)
+            lesion = lesion_union(labels, Path(derived).resolve() / f"{subject}_lesion", LABELS)
             rows.append(ManifestRow(subject, str(image), "", lesion, split, f"brats21-{contrast.lower()}", contrast))
     if unlabelled:
         warnings.warn(f"{folder}: {unlabelled} patient(s) without a label map left out", stacklevel=2)

@@ -1,22 +1,19 @@
-"""What several sources share: splits by subject, tables, and lesion labels made into one mask."""
+"""What several sources share: names of contrasts and files, splits by subject, and the last check of the rows."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import nibabel as nib
-import numpy as np
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow, check_rows
 from pddm_utils.data.scan import CONTRASTS
-from pddm_utils.data.volume import read_volume, save_nifti
+from pddm_utils.data.tables import read_table
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+_NAMELESS = {"rawdata", "raw", "bids", "data", "dataset", "sourcedata", "nifti", "derivatives", "scans", "/"}
 
 
 def check_contrast(contrast: str) -> str:
@@ -35,6 +32,17 @@ def nifti_stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
+def study_name(folder: Path) -> str:
+    """Name of the study whose scans lie in a folder: the folder's, or for one such as `rawdata` that of the one above.
+
+    Example:
+        >>> study_name(Path("/studies/epilepsy/rawdata"))
+        'epilepsy'
+    """
+    own = (part for part in reversed(folder.parts) if part.lower() not in _NAMELESS)
+    return next(own, folder.name)
+
+
 def hashed_split(subject: str, val: float, test: float) -> str:
     """Split of a subject that depends on its name alone, so that new subjects move nobody.
 
@@ -48,23 +56,6 @@ def hashed_split(subject: str, val: float, test: float) -> str:
     """
     place = int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8]) / 2**64
     return "test" if place < test else "val" if place < test + val else "train"
-
-
-def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> list[dict[str, str]]:
-    """Records of a CSV or TSV file with a header line.
-
-    Raises:
-        InputError: it cannot be read, lacks a column or has no rows.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            records = list(csv.DictReader(stream, delimiter=delimiter))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); check the path and the file") from None
-    missing = [column for column in columns if not records or column not in records[0]]
-    if missing:
-        raise InputError(f"{path}: no rows, or no column {', '.join(missing)}; check that it is the right file")
-    return [{key: (value or "").strip() for key, value in record.items() if key} for record in records]
 
 
 def published_split(splits: str | Path, dataset: str, fold: int = 0) -> dict[str, str]:
@@ -99,46 +90,21 @@ def published_split(splits: str | Path, dataset: str, fold: int = 0) -> dict[str
     return split
 
 
-def split_tables(splits: str | Path, dataset: str, fold: int = 0) -> dict[str, list[dict[str, str]]]:
+def split_tables(
+    splits: str | Path, dataset: str, fold: int = 0, columns: Sequence[str] = ("img_name",)
+) -> dict[str, list[dict[str, str]]]:
     """Records of the authors' CSV files by split; IXI has a training and a validation file for each fold."""
     names = {"train": f"{dataset}_train_fold{fold}.csv", "val": f"{dataset}_val_fold{fold}.csv"}
     if dataset != "IXI":
         names = {"val": f"{dataset}_val.csv"}
     names["test"] = f"{dataset}_test.csv"
-    return {split: read_table(Path(splits) / name, ["img_name"]) for split, name in names.items()}
+    return {split: read_table(Path(splits) / name, columns) for split, name in names.items()}
 
 
 def subject_of(image_name: str) -> str:
     """Subject of a file name of the authors' tables: `IXI357-HH-2076` for `IXI357-HH-2076_t1.nii.gz`."""
     stem = nifti_stem(Path(image_name))
     return stem.rsplit("_", 1)[0] if stem.endswith(("_t1", "_t2", "_flair")) else stem
-
-
-def lesion_union(labels: Path, target: Path, allowed: Iterable[int]) -> str:
-    """A mask file with 1 wherever a label map is above 0, made once.
-
-    Args:
-        labels: NIfTI label map.
-        target: where the mask is to lie; when it is there already nothing is done.
-        allowed: labels that mean lesion; 0 is background.
-
-    Returns:
-        The path of the mask; empty when the label map holds no lesion.
-
-    Raises:
-        InputError: unreadable, or other labels than those allowed.
-    """
-    if target.is_file():
-        return str(target)
-    volume = read_volume(labels)
-    found = set(np.unique(volume.data).tolist()) - {0.0}
-    if not found <= set(map(float, allowed)):
-        shown = ", ".join(f"{value:g}" for value in sorted(found))
-        raise InputError(f"{labels}: labels {shown}; expected {', '.join(map(str, allowed))} for lesions and 0")
-    if not found:
-        return ""
-    save_nifti(nib.Nifti1Image((volume.data > 0).astype(np.uint8), volume.affine), target)
-    return str(target)
 
 
 def finish(rows: list[ManifestRow], folder: Path, layout: str) -> list[ManifestRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -10,8 +11,9 @@ from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.sources.common import check_contrast, finish, hashed_split, lesion_union, nifti_stem
-from pddm_utils.data.volume import read_volume, save_nifti
+from pddm_utils.data.sources.common import check_contrast, finish, hashed_split, nifti_stem
+from pddm_utils.data.sources.derived import derived_file, lesion_union
+from pddm_utils.data.volume import read_volume
 
 LABELS = (1, 2, 3)  # oedema, non-enhancing and enhancing tumour
 VAL_SHARE = 0.2
@@ -22,7 +24,8 @@ def decathlon_rows(folder: str | Path, contrast: str, derived: str | Path) -> li
     """List the labelled patients for validation and test in the data set `decathlon-<contrast>`.
 
     The wanted contrast is taken out of each 4-D file, and labels 1 to 3 are made one lesion mask; both are written to
-    `derived` once. The order of the contrasts is read from `dataset.json` (published: FLAIR, T1w, t1gd, T2w).
+    `derived`, once for each content of the files. The order of the contrasts is read from `dataset.json` (published:
+    FLAIR, T1w, t1gd, T2w).
 
     Args:
         folder: `Task01_BrainTumour`, with `dataset.json`, `imagesTr/` and `labelsTr/`, or the folder around it.
@@ -40,12 +43,11 @@ def decathlon_rows(folder: str | Path, contrast: str, derived: str | Path) -> li
     for case in tqdm(cases, desc=f"{contrast} volumes"):
         source, labels = folder / case["image"], folder / case["label"]
         subject = nifti_stem(source)
-        image = derived / f"{subject}_{contrast}.nii.gz"
-        if not image.is_file():
-            save_nifti(_channel(source, channel), image)
-        lesion = lesion_union(labels, derived / f"{subject}_lesion.nii.gz", LABELS)
+        volume = partial(_channel, source, channel)
+        image = derived_file(source, derived / f"{subject}_{contrast}", f"channel {channel}", volume)
+        lesion = lesion_union(labels, derived / f"{subject}_lesion", LABELS)
         split = hashed_split(subject, VAL_SHARE, 1 - VAL_SHARE)
-        rows.append(ManifestRow(subject, str(image), "", lesion, split, f"decathlon-{contrast.lower()}", contrast))
+        rows.append(ManifestRow(subject, image, "", lesion, split, f"decathlon-{contrast.lower()}", contrast))
     return finish(rows, folder, "imagesTr/BRATS_001.nii.gz and labelsTr/BRATS_001.nii.gz")
 
 
@@ -55,13 +57,29 @@ def _channel(path: Path, channel: int) -> nib.Nifti1Image:
 
 
 def _read_description(path: Path, contrast: str) -> tuple[int, list[dict[str, str]]]:
-    """Channel of the contrast, and the labelled cases."""
+    """Channel of the contrast, and the labelled cases, each with one path as `image` and one as `label`."""
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8-sig"))
         modalities = {name.lower(): int(number) for number, name in description["modality"].items()}
-        return modalities[_MODALITY[contrast]], list(description["training"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        channel, cases = modalities[_MODALITY[contrast]], list(description["training"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path}: no description of Task01_BrainTumour with {contrast} ({error!r}); pass the unpacked "
+            f"{path}: no description of Task01_BrainTumour with {contrast} ({error!r:.200}); pass the unpacked "
             "archive's folder"
         ) from None
+    return channel, [_case(path, entry) for entry in cases]
+
+
+def _case(path: Path, entry: object) -> dict[str, str]:
+    """One entry of `training`; lists of one path, as other tools write them, are that path."""
+    case = {}
+    for name in ("image", "label"):
+        value = entry.get(name) if isinstance(entry, dict) else None
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if not isinstance(value, str) or "\0" in value or not value.strip():
+            raise InputError(
+                f"{path}: the entry {str(entry):.120} of training has no {name} that is one path; write "
+                '{"image": "./imagesTr/NAME.nii.gz", "label": "./labelsTr/NAME.nii.gz"}'
+            )
+        case[name] = value
+    return case

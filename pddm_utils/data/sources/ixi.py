@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import LESION_KINDS, SPLITS, ManifestRow, check_rows
+from pddm_utils.data.tables import read_table
 
 FOLDER = "ixi-t1-2mm"
 
@@ -66,15 +66,9 @@ def ixi_rows(
 
 def _read_subjects(path: Path) -> dict[str, list[str]]:
     """Sorted subject names of each split."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            records = list(csv.DictReader(stream))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); point PDDM_DATA at the folder that holds {FOLDER}/"
-        ) from None
-    if not records or not {"subject", "split"} <= set(records[0]):
-        raise InputError(f"{path}: needs the columns subject and split and at least one subject")
+    if not path.is_file():
+        raise InputError(f"{path}: cannot be read (no such file); point PDDM_DATA at the folder that holds {FOLDER}/")
+    records = read_table(path, ("subject", "split"))
     return {split: sorted(record["subject"] for record in records if record["split"] == split) for split in SPLITS}
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
@@ -13,6 +14,7 @@ from pddm_utils.data.manifest import ManifestRow, read_manifest, write_manifest
 from pddm_utils.data.sources.authors import authors_rows
 from pddm_utils.data.sources.bids import bids_rows
 from pddm_utils.data.sources.brats import brats_rows
+from pddm_utils.data.sources.common import study_name
 from pddm_utils.data.sources.decathlon import decathlon_rows
 from pddm_utils.data.sources.folder import folder_rows
 from pddm_utils.data.sources.ixi_archive import ixi_archive_rows
@@ -210,6 +212,7 @@ def make_manifest(
     fold: int = 0,
     masks: str | Path | None = None,
     add: bool = False,
+    other_people: bool = False,
 ) -> list[ManifestRow]:
     """List a folder's scans and write the manifest; files made for it go to `<name>-derived/` beside it.
 
@@ -220,14 +223,16 @@ def make_manifest(
         contrast: `T1`, `T2` or `FLAIR`; IXI has its own.
         splits, fold, masks: see the source.
         add: keep the rows of other data sets that the CSV holds already.
+        other_people: nobody here is in another data set of the CSV: the study's name joins each subject's.
 
     Returns:
         All rows of the written manifest.
 
     Raises:
-        InputError: an option that the source does not take, or no such layout.
+        InputError: an option that the source does not take, no such layout, or a data set of that name which holds
+            other scans.
     """
-    source, out = source_named(name), Path(out)
+    source, out, folder = source_named(name), Path(out).expanduser(), Path(folder).expanduser()
     given = {"splits": splits, "fold": fold or None, "masks": masks}
     for option, value in given.items():
         if value is not None and option not in source.options:
@@ -236,12 +241,37 @@ def make_manifest(
         raise InputError(f"{folder}: no such folder; fetch the data first, see: python -m pddm_utils sources")
     derived = out.resolve().parent / f"{name}-derived"
     rows = source.rows(Path(folder), Choices(contrast, derived, _path(splits), fold, _path(masks)))
+    if other_people:
+        rows = [replace(row, subject=f"{study_name(Path(folder).resolve())}-{row.subject}") for row in rows]
     if add:
-        datasets = {row.dataset for row in rows}
-        rows = [row for row in read_manifest(out) if row.dataset not in datasets] + rows
+        rows = _added(rows, read_manifest(out), (Path(folder).resolve(), derived), out)
     write_manifest(rows, out)
     return rows
 
 
 def _path(value: str | Path | None) -> Path | None:
     return Path(value) if value else None
+
+
+def _added(rows: list[ManifestRow], old: list[ManifestRow], places: tuple[Path, Path], out: Path) -> list[ManifestRow]:
+    """The rows of other data sets, then the new ones, which take the place of an earlier list of the same scans."""
+    datasets = {row.dataset for row in rows}
+    scans = {row.scan_id for row in rows} | {row.image for row in rows}
+    replaced = [row for row in old if row.dataset in datasets]
+    foreign = [row for row in replaced if not any(Path(row.image).is_relative_to(place) for place in places)]
+    if lost := foreign or [row for row in replaced if not {row.scan_id, row.image} & scans]:
+        raise InputError(
+            f"{out}: the data set {lost[0].dataset} is there already with {len(lost)} scan(s) that are not in "
+            f"{places[0]}, such as {lost[0].image}; rename one of the folders, or write a CSV of its own with --out"
+        )
+    kept = [row for row in old if row.dataset not in datasets]
+    people = {row.subject: row for row in kept if not any(Path(row.image).is_relative_to(place) for place in places)}
+    namesakes = [(row, people[row.subject]) for row in rows if row.subject in people]
+    if namesakes:
+        new, known = namesakes[0]
+        warnings.warn(
+            f"{out}: {len(namesakes)} scan(s) are of subjects that another data set has too, such as {new.subject} in "
+            f"{new.dataset} and {known.dataset}; they count as the same people. Where they are not: --other-people",
+            stacklevel=3,
+        )
+    return kept + rows
