@@ -237,14 +237,14 @@ def make_manifest(
     for option, value in given.items():
         if value is not None and option not in source.options:
             raise InputError(f"--{option}: the source {name} takes none; leave it out")
-    if not Path(folder).is_dir():
+    if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; fetch the data first, see: python -m pddm_utils sources")
     derived = out.resolve().parent / f"{name}-derived"
-    rows = source.rows(Path(folder), Choices(contrast, derived, _path(splits), fold, _path(masks)))
+    rows = source.rows(folder, Choices(contrast, derived, _path(splits), fold, _path(masks)))
     if other_people:
-        rows = [replace(row, subject=f"{study_name(Path(folder).resolve())}-{row.subject}") for row in rows]
+        rows = [replace(row, subject=f"{study_name(folder.resolve())}-{row.subject}") for row in rows]
     if add:
-        rows = _added(rows, read_manifest(out), (Path(folder).resolve(), derived), out)
+        rows = _added(rows, read_manifest(out), (folder.resolve(), derived), out)
     write_manifest(rows, out)
     return rows
 
@@ -258,14 +258,15 @@ def _added(rows: list[ManifestRow], old: list[ManifestRow], places: tuple[Path, 
     datasets = {row.dataset for row in rows}
     scans = {row.scan_id for row in rows} | {row.image for row in rows}
     replaced = [row for row in old if row.dataset in datasets]
-    foreign = [row for row in replaced if not any(Path(row.image).is_relative_to(place) for place in places)]
+    elsewhere = {row.scan_id for row in old if not any(Path(row.image).is_relative_to(place) for place in places)}
+    foreign = [row for row in replaced if row.scan_id in elsewhere]
     if lost := foreign or [row for row in replaced if not {row.scan_id, row.image} & scans]:
         raise InputError(
             f"{out}: the data set {lost[0].dataset} is there already with {len(lost)} scan(s) that are not in "
             f"{places[0]}, such as {lost[0].image}; rename one of the folders, or write a CSV of its own with --out"
         )
     kept = [row for row in old if row.dataset not in datasets]
-    people = {row.subject: row for row in kept if not any(Path(row.image).is_relative_to(place) for place in places)}
+    people = {row.subject: row for row in kept if row.scan_id in elsewhere}
     namesakes = [(row, people[row.subject]) for row in rows if row.subject in people]
     if namesakes:
         new, known = namesakes[0]
