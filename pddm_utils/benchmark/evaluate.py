@@ -90,7 +90,8 @@ def validation_thresholds(
     Returns:
         The healthy quantiles by rule name, and the best pooled-Dice threshold by lesioned data set.
     """
-    healthy, lesioned = HealthyQuantile(), {}
+    healthy = HealthyQuantile()
+    lesioned: dict[str, PooledDiceCurve] = {}
     for row in rows:
         scan = load_scan(row, cache)
         residual = map_scan(method, scan, timestep)[1]
@@ -161,7 +162,7 @@ def score_test_scans(
     return pd.DataFrame(records)
 
 
-def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> dict[str, float]:
+def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> dict[str, float | str]:
     """What does not depend on a threshold; `healthy_l1` is the reconstruction error of lesion-free scans."""
     healthy = not scan.lesion_mask.any()
     return {

@@ -126,10 +126,8 @@ class Benchmark:
         """(method, seed) of the weights that are needed."""
         return models_needed(self.settings, self.scored_seeds)
 
-    def weights(self, name: str, seed: int) -> Path | None:
-        """Folder of a method's weights; None for one that learns nothing."""
-        if name not in TRAINED_METHODS:
-            return None
+    def weights(self, name: str, seed: int) -> Path:
+        """Folder of the weights of a method that learns."""
         return weights_of(self.settings, name, seed, self.runs, self.shipped, self.rows_of(seed))
 
 
@@ -242,7 +240,7 @@ def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
     """Noise levels to score on validation scans, the published one for comparison; None for a method that has none."""
     if name not in NOISE_LEVEL_METHODS:
         return [None]
-    return sorted({*settings.timesteps, settings.authors_timestep})
+    return [*sorted({*settings.timesteps, settings.authors_timestep})]
 
 
 def _units(benchmark: Benchmark, chosen: dict[str, int]) -> list[tuple[str, int, int | None]]:
@@ -278,7 +276,8 @@ def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
 
 def _scores(benchmark: Benchmark, units: Sequence[tuple[str, int, int | None]]) -> pd.DataFrame:
     """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
-    cache, test = ScanCache(benchmark.cache), {}
+    cache = ScanCache(benchmark.cache)
+    test: dict[str, list[ManifestRow]] = {}
     for row in benchmark.rows:
         if row.split == "test":
             test.setdefault(row.dataset, []).append(row)
@@ -316,7 +315,8 @@ def _part(
     """A part of this benchmark; `unit` says of what, the method in second and the seed in third place."""
     _, method, seed, *_ = unit
     settings = {name: getattr(benchmark.settings, name) for name in METHODS[method].scored_by}
-    key = key_of([unit, settings], rows, benchmark.weights(method, seed))
+    weights = benchmark.weights(method, seed) if method in TRAINED_METHODS else None
+    key = key_of([unit, settings], rows, weights)
     return Part(benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}{suffix}", compute)
 
 
@@ -324,7 +324,8 @@ def _with_method(benchmark: Benchmark, name: str, seed: int, call: Callable[...,
     """The result of a call whose first argument is a fitted method."""
     use_threads(benchmark.settings.threads)
     fast_cpu()
-    return call(open_method(name, benchmark.settings, seed, benchmark.weights(name, seed)), *work)
+    folder = benchmark.weights(name, seed) if name in TRAINED_METHODS else None
+    return call(open_method(name, benchmark.settings, seed, folder), *work)
 
 
 def _concatenate(tables: list[pd.DataFrame]) -> pd.DataFrame:

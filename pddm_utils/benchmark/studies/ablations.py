@@ -12,13 +12,12 @@ from typing import Any
 from pddm_utils.benchmark.store import Part, files_digest, is_recorded, key_of, weights_digest, write_study
 from pddm_utils.benchmark.studies.ablation_tables import threshold_rules, training_budget
 from pddm_utils.benchmark.studies.questions import QUESTIONS, Models, Question, healthy_thresholds
-from pddm_utils.benchmark.studies.rebuild import shipped_model
+from pddm_utils.benchmark.studies.rebuild import Model, open_model
 from pddm_utils.benchmark.studies.study import Study, looked_at
 from pddm_utils.benchmark.studies.tumours import SET_TUMOURS, SetTumour
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.shipped import weights_folder
-from pddm_utils.core.threads import use_threads
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources.simulated import simulated_rows
 
@@ -79,9 +78,9 @@ class Ablations:
         }
 
 
-def load_models() -> dict[str, Any]:
+def load_models() -> dict[str, Model]:
     """The shipped models of the simulated T2 cohort by method, each with the noise level that validation chose."""
-    return {name: shipped_model(folder, name) for name, folder in MODELS.items()}
+    return {name: open_model(weights_folder(folder), name) for name, folder in MODELS.items()}
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
@@ -109,7 +108,6 @@ def run_ablations(run: Ablations, names: Sequence[str] = NAMES) -> list[Path]:
     check_names(names, NAMES)
     if set(names) & set(FROM_BENCHMARK):
         read_results(run.benchmark)  # said before anything is computed
-    use_threads(1)
     missing = [name for name in names if not is_recorded(run.results, name, run.settings_of(name))]
     models = load_models() if set(missing) & set(QUESTIONS) else {}
     written = []

@@ -102,6 +102,6 @@ def intensity_score(scan: Scan) -> np.ndarray:
 def rank_sum(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Mean of the ranks of two scores among the voxels of `mask`, in (0, 1]; 0 outside."""
     result = np.zeros(mask.shape, dtype=np.float32)
-    count = max(np.count_nonzero(mask), 1)
+    count = max(int(np.count_nonzero(mask)), 1)
     result[mask] = (rankdata(first[mask]) + rankdata(second[mask])) / (2 * count)
     return result

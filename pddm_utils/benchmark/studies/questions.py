@@ -106,7 +106,7 @@ def overlap_scores(variant: Variant, rebuilds: Rebuilds) -> dict[str, float]:
     if variant.columns["overlap"] == "mean":
         return map_scores(variant, rebuilds)
     made, scan = rebuilds(variant.model, *variant.rebuilds), rebuilds.scan
-    scores = _residual_scores(scan, np.abs(scan.image - pasted(scan, made.output)))
+    scores = _residual_scores(scan, np.abs(scan.image - pasted(scan, made)))
     return {**scores, "passes": made.passes, "cpu_seconds": made.cpu_seconds}
 
 
@@ -131,7 +131,7 @@ def box_placement(models: Models) -> list[Variant]:
 def placement_scores(variant: Variant, rebuilds: Rebuilds) -> dict[str, float]:
     """As `map_scores`, and what the boxes leave out."""
     made = rebuilds(variant.model, *variant.rebuilds)
-    return {"uncovered": uncovered_share(made.output.boxes, rebuilds.scan), **map_scores(variant, rebuilds)}
+    return {"uncovered": uncovered_share(made.boxes, rebuilds.scan), **map_scores(variant, rebuilds)}
 
 
 def uncovered_share(boxes: Boxes, scan: Scan) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,14 @@ import torch
 
 from pddm_utils.benchmark.store import Part, key_of
 from pddm_utils.benchmark.studies.forms import match_quantiles
-from pddm_utils.core.shipped import weights_folder
+from pddm_utils.core.threads import use_threads
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.boxes import Boxes, BoxGrid, grid_boxes, random_boxes, stitch
+from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.noise import NOISES
-from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, ReconstructionOutput, load_pipeline
+from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.methods.base import subject_seed
 from pddm_utils.methods.intensity import IntensityThreshold
 
@@ -36,8 +37,8 @@ class Reference:
         places: residuals of a model by place.
     """
 
-    quantiles: np.ndarray
-    places: HealthyPlaces
+    quantiles: np.ndarray = field(default_factory=lambda: np.empty(0))
+    places: HealthyPlaces = field(default_factory=HealthyPlaces)
 
 
 @dataclass(frozen=True)
@@ -49,26 +50,27 @@ class Model:
         pipeline: network, schedule, box size.
         timestep: noise level that was chosen for it on validation subjects.
         folder: where its weights lie.
-        reference: of the search's ideas.
+        reference: of the search's ideas; empty in other studies.
     """
 
     name: str
     pipeline: PatchedReconstructionPipeline
     timestep: int
     folder: Path | None = None
-    reference: Reference | None = None
+    reference: Reference = field(default_factory=Reference)
 
 
-def shipped_model(folder: str, name: str) -> Model:
-    """A shipped model with the noise level that was chosen for it on validation subjects.
+def open_model(folder: Path, name: str) -> Model:
+    """A model from its folder, with the noise level that stands there; this process then works on one thread.
 
     Args:
-        folder: such as `simulated-t2-pddpm`.
+        folder: of the pipeline.
         name: of its method.
     """
-    path = weights_folder(folder)
-    pipeline = load_pipeline(path)
-    return Model(name, pipeline, pipeline.config.timestep, path)
+    use_threads(1)
+    fast_cpu()
+    pipeline = load_pipeline(folder)
+    return Model(name, pipeline, pipeline.config.timestep, folder)
 
 
 @dataclass(frozen=True)
@@ -76,33 +78,33 @@ class Rebuild:
     """How a model is asked; the defaults are what the benchmark does.
 
     Attributes:
-        level: noise level; None is the model's own.
+        level: noise level; -1 is the model's own.
         steps: DDIM steps back from it; the context of a box stays clean throughout.
         draw: number of the noise draw; 0 is that of the benchmark.
-        box, stride: of the grid, in pixels; None is the model's box, without overlap.
+        box, stride: of the grid, in pixels; 0 is the model's box, without overlap.
         scattered: as many boxes as the grid has cells, at random places inside the slice.
-        noise: `gaussian` or `simplex`; None is what the model was trained with.
+        noise: `gaussian` or `simplex`; empty is what the model was trained with.
         shared: one noise field for all boxes of all slices, as in the authors' code, instead of one each.
         matched: the scan gets the mean histogram of training subjects first.
     """
 
-    level: int | None = None
+    level: int = -1
     steps: int = 1
     draw: int = 0
-    box: int | None = None
-    stride: int | None = None
+    box: int = 0
+    stride: int = 0
     scattered: bool = False
-    noise: str | None = None
+    noise: str = ""
     shared: bool = False
     matched: bool = False
 
     def of(self, model: Model) -> Rebuild:
-        """The same with every None filled in."""
+        """The same with everything filled in that is the model's own."""
         config = model.pipeline.config
         box = self.box or config.box_size
         return dataclasses.replace(
             self,
-            level=model.timestep if self.level is None else self.level,
+            level=model.timestep if self.level < 0 else self.level,
             box=box,
             stride=self.stride or box,
             noise=self.noise or config.noise,
@@ -113,13 +115,15 @@ class Rebuilt(NamedTuple):
     """A reconstruction and what it cost.
 
     `image` is `(D, H, W)` float32 in [0, 1], `passes` counts slices the network saw, `cpu_seconds` the process's CPU
-    time, `output` is all of what the pipeline gave (None where only the image was kept).
+    time, `predictions` are the network's outputs `(P, 1, H, W)` in [-1, 1] and `boxes` theirs; none of the image alone
+    was kept.
     """
 
     image: np.ndarray
     passes: int = 0
     cpu_seconds: float = 0.0
-    output: ReconstructionOutput | None = None
+    predictions: torch.Tensor = torch.empty(0)
+    boxes: Boxes = Boxes(torch.empty(0), torch.empty(0))
 
 
 def rebuild_scan(model: Model, scan: Scan, how: Rebuild, boxes: Boxes | None = None) -> Rebuilt:
@@ -141,16 +145,18 @@ def rebuild_scan(model: Model, scan: Scan, how: Rebuild, boxes: Boxes | None = N
     if boxes is None:
         grid = BoxGrid(tuple(scan.image.shape[1:]), how.box, how.stride)
         boxes = scattered_boxes(scan, how.box, len(grid)) if how.scattered else _grid_boxes(grid, scan)
-    noise, generator = how.noise, torch.Generator().manual_seed(seed + how.draw)
+    noise: str | torch.Tensor = how.noise
+    generator = torch.Generator().manual_seed(seed + how.draw)
     if how.shared:
-        noise = NOISES[noise]((1, 1, *scan.image.shape[1:]), generator=generator, device=model.pipeline.device)
+        noise = NOISES[how.noise]((1, 1, *scan.image.shape[1:]), generator=generator, device=model.pipeline.device)
     slices = torch.from_numpy(scan.image)[:, None]
     output = model.pipeline(slices, timestep=how.level, steps=how.steps, boxes=boxes, noise=noise, generator=generator)
     # Overlaps are clipped to the intensity range before they are averaged, as in all committed tables of studies.
     boxes, predictions = output.boxes, output.predictions.clamp(-1, 1)
     fill = slices.to(predictions.device) * 2 - 1
     joined = (stitch(predictions, boxes.rows, boxes.slice_index, len(slices), fill=fill) + 1) / 2
-    return Rebuilt(joined[:, 0].cpu().numpy(), output.forward_passes, time.process_time() - started, output)
+    seconds = time.process_time() - started
+    return Rebuilt(joined[:, 0].cpu().numpy(), output.forward_passes, seconds, predictions, boxes)
 
 
 def scattered_boxes(scan: Scan, box_size: int, count: int) -> Boxes:
@@ -165,11 +171,11 @@ def _grid_boxes(grid: BoxGrid, scan: Scan) -> Boxes:
     return grid_boxes(grid, torch.from_numpy(scan.brain_mask)[:, None])
 
 
-def pasted(scan: Scan, output: ReconstructionOutput) -> np.ndarray:
+def pasted(scan: Scan, made: Rebuilt) -> np.ndarray:
     """The scan `(D, H, W)` with one predicted box pasted over the other, where the pipeline averages."""
-    joined, inside = scan.image.copy(), (output.predictions[:, 0].cpu().numpy().clip(-1, 1) + 1) / 2
+    joined, inside = scan.image.copy(), (made.predictions[:, 0].cpu().numpy() + 1) / 2
     for box, (top, left, height, width), index in zip(
-        inside, output.boxes.rows.tolist(), output.boxes.slice_index.tolist(), strict=True
+        inside, made.boxes.rows.tolist(), made.boxes.slice_index.tolist(), strict=True
     ):
         place = (slice(top, top + height), slice(left, left + width))
         joined[index][place] = box[place]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,6 @@ from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.simulation.randomised_slices import RandomisedSlices
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.boxes import BoxGrid, random_grid_boxes
-from pddm_utils.diffusion.noise import Generators
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.methods.pipelines import PipelineMethod
@@ -48,7 +47,7 @@ _SIMULATED_T1 = {
 class MixedBoxDDPM(PatchedDDPM):
     """pDDPM trained on boxes of every size at once, so that sizes can be compared without a mismatch at test time."""
 
-    def boxes(self, count: int, generators: Generators) -> torch.Tensor:
+    def boxes(self, count: int, generators: list[torch.Generator]) -> torch.Tensor:
         """A cell of the grid of a drawn size, among those of `MIXED_SIZES` that fit the slice; `(B, 4)` rows."""
         side = min(self.grid.image_size)
         grids = [BoxGrid(self.grid.image_size, size) for size in MIXED_SIZES if size <= side]
@@ -104,7 +103,7 @@ RECIPES = {
 def fine_tuning(made_by: type[PipelineMethod], start: Path) -> type[PipelineMethod]:
     """The method with the trained weights in `start` instead of random first ones."""
 
-    class FineTuning(made_by):
+    class FineTuning(made_by):  # type: ignore[valid-type, misc]  # no checker follows a class that is chosen
         def make_network(self) -> torch.nn.Module:
             network = super().make_network()
             network.load_state_dict(load_pipeline(start).unet.state_dict())
@@ -132,7 +131,7 @@ def train_recipe(name: str, runs: Path) -> Path:
     rows, seed, cache = cohort_rows(settings), settings.seeds[0], ScanCache(runs / "cache")
     if recipe.made_by is None and not recipe.start and recipe.slices is HealthySlices:
         return train_method(settings, recipe.method, seed, runs, cache.folder, rows)
-    made_by, start = recipe.made_by or method_class(recipe.method), None
+    made_by, start = recipe.made_by or cast(type[PipelineMethod], method_class(recipe.method)), None
     if recipe.start:
         start = train_recipe(recipe.start, runs)
         made_by = fine_tuning(made_by, start)
@@ -146,5 +145,5 @@ def train_recipe(name: str, runs: Path) -> Path:
     if is_trained(folder):
         return folder
     prepare_all(train + val, cache)
-    train, val = recipe.slices(train, cache), recipe.slices(val, cache)
-    return made_by(recipe.method, settings, seed).trainer(train, val, folder).run()
+    made_by(recipe.method, settings, seed).fit(recipe.slices(train, cache), recipe.slices(val, cache), folder)
+    return folder

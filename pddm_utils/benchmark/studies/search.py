@@ -24,13 +24,13 @@ from pddm_utils.benchmark.studies.rebuild import (
     Rebuild,
     Rebuilds,
     Reference,
-    shipped_model,
+    open_model,
 )
 from pddm_utils.benchmark.studies.search_tables import chosen_ideas, read_search
 from pddm_utils.benchmark.studies.study import Study, Variant, looked_at
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
-from pddm_utils.core.threads import use_threads
+from pddm_utils.core.shipped import weights_folder
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
@@ -75,13 +75,18 @@ class Search:
 
     def settings_of(self, cohort: str) -> dict[str, Any]:
         """What a cohort's scores depend on, JSON-ready."""
-        models = {name: shipped_model(f"{cohort}-{name}", name) for name in METHODS}
+        models = {name: shipped_model(cohort, name) for name in METHODS}
         return {
             "profile": COHORTS[cohort],
             "reference_subjects": REFERENCE_SUBJECTS,
             "weights": {name: weights_digest(model.folder)[:16] for name, model in models.items()},
             "levels": {name: model.timestep for name, model in models.items()},
         }
+
+
+def shipped_model(cohort: str, method: str) -> Model:
+    """The shipped model of a cohort, with the noise level that was chosen for it on validation subjects."""
+    return open_model(weights_folder(f"{cohort}-{method}"), method)
 
 
 def run_search(search: Search) -> Path:
@@ -161,9 +166,9 @@ def search_study(
 
 def _idea_scores(ideas: dict[tuple[str, str], Idea], variant: Variant, rebuilds: Rebuilds) -> dict[str, float]:
     scan, idea = rebuilds.scan, ideas[variant.model, variant.columns["idea"]]
-    model = rebuilds.models.get(variant.model)
+    reference = Reference() if variant.model == INTENSITY else rebuilds.models[variant.model].reference
     volumes = [rebuilds(variant.model, how).image for how in variant.rebuilds]
-    found = idea_map(idea, scan, volumes, model and model.reference)
+    found = idea_map(idea, scan, volumes, reference)
     return {
         "auprc": average_precision(found, scan.lesion_mask),
         "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
@@ -172,7 +177,7 @@ def _idea_scores(ideas: dict[tuple[str, str], Idea], variant: Variant, rebuilds:
 
 def _with_reference(search: Search, cohort: str, name: str, train: Sequence[ManifestRow], slice_step: int) -> Model:
     """A shipped model with what healthy training subjects say."""
-    model, places, quantiles = shipped_model(f"{cohort}-{name}", name), HealthyPlaces(), []
+    model, places, quantiles = shipped_model(cohort, name), HealthyPlaces(), []
     for row in tqdm(train, desc=f"{cohort} {name} healthy", unit="scan"):
         scan = looked_at(search.runs, row, slice_step)
         rebuilds = KeptRebuilds({name: model}, scan, search.runs / "parts" / "rebuilt", row, slice_step)
@@ -196,7 +201,6 @@ def _test_rows(search: Search, cohort: str) -> list[ManifestRow]:
 
 
 def _run(search: Search, name: str, study: Callable[[str], Study], settings: dict[str, Any]) -> Path:
-    use_threads(1)
     started, tables = time.perf_counter(), []
     for cohort in search.cohorts:
         table = study(cohort).table(search.runs)

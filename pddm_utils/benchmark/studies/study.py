@@ -83,7 +83,7 @@ class Study:
         model = self.models.get(variant.model)
         rebuilds = [dataclasses.astuple(how.of(model) if model else how) for how in variant.rebuilds]
         settings = [self.name, variant.model, variant.columns, rebuilds, tumour, self.slice_step, self.depends]
-        key = key_of(settings, [row], model and model.folder)
+        key = key_of(settings, [row], model.folder if model else None)
         compute = partial(self._row, variant, row, tumour, opened)
         return Part(runs / "parts" / f"{self.name}-{row.subject}-{key}.csv", compute)
 

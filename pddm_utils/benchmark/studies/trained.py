@@ -15,16 +15,14 @@ from typing import Any
 from pddm_utils.benchmark.store import is_recorded, weights_digest, write_study
 from pddm_utils.benchmark.studies.ablations import Ablations, check_names
 from pddm_utils.benchmark.studies.questions import map_scores
-from pddm_utils.benchmark.studies.rebuild import Model, Rebuild
+from pddm_utils.benchmark.studies.rebuild import Model, Rebuild, open_model
 from pddm_utils.benchmark.studies.recipes import MIXED_SIZES, RECIPES, train_recipe
 from pddm_utils.benchmark.studies.study import Study, Variant, looked_at
 from pddm_utils.core.settings import Settings
-from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.mslub import mslub_rows
-from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.training.loop import read_training
 
 
@@ -83,7 +81,6 @@ def run_trained_ablations(run: Ablations, names: Sequence[str] = tuple(TRAINED_Q
         InputError: an unknown question, or data that is not there.
     """
     check_names(names, tuple(TRAINED_QUESTIONS))
-    use_threads(1)
     written = []
     for name in names:
         started, question = time.perf_counter(), TRAINED_QUESTIONS[name]
@@ -105,7 +102,7 @@ def trained_study(run: Ablations, name: str, folders: Mapping[str, Path]) -> Stu
     """
     question = TRAINED_QUESTIONS[name]
     settings = question.settings
-    models = {recipe: _model(folder, settings) for recipe, folder in folders.items()}
+    models = {recipe: open_model(folder, read_training(folder)["method"]) for recipe, folder in folders.items()}
     variants = []
     for recipe, model in models.items():
         for box in question.box_sizes or (model.pipeline.config.box_size,):
@@ -162,10 +159,6 @@ def lesioned_rows(
 
 def _with_lesion(run: Ablations, rows: Sequence[ManifestRow], step: int) -> list[ManifestRow]:
     return [row for row in rows if looked_at(run.runs, row, step).lesion_mask.any()]
-
-
-def _model(folder: Path, settings: Settings) -> Model:
-    return Model(read_training(folder)["method"], load_pipeline(folder), settings.authors_timestep, folder)
 
 
 def _settings_of(run: Ablations, folders: Mapping[str, Path]) -> dict[str, Any]:

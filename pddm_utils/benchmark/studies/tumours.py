@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pddm_utils.benchmark.evaluate import every_nth_slice
+from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan, scale_to_unit_range
 from pddm_utils.data.simulation.anatomy import Anatomy, simulate_anatomy
@@ -44,6 +45,8 @@ class SetTumour(NamedTuple):
             row: a simulated subject with an inserted tumour.
             slice_step: n.
         """
+        if row.inserted_lesion is None:
+            raise InputError(f"{row.scan_id}: no lesion is inserted; take a simulated subject with a tumour")
         anatomy, same = _anatomy(row.simulated_index, row.contrast), (self.contrast, self.contrast)
         image, lesion_mask = insert_lesion(
             anatomy.image,
