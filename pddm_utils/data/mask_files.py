@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.data.brain import face_share, main_components
@@ -15,9 +16,10 @@ from pddm_utils.data.volume import LoadedVolume, read_volume
 
 _GRID_TOLERANCE_MM = 0.1  # largest distance between two grids that count as the same one
 _INVERTED = 0.9  # a mask on more than this share of the volume's six faces marks the background
-_FEW_LABELS = 16  # whole numbers up to this many are labels, such as tissues
-_MOST = 0.6  # in a probability map more than this share of what is above half its range lies in the top tenth
-_UPPER = 0.25  # and more than this share of all that is above 0 lies above half its range
+_FEW_LABELS = 8  # so few whole numbers are labels, such as tissues
+# Of probabilities in units of their range: shares of the upper half that lie above 0.9, and of all above 0.01 that lie
+# in the upper half; and the largest mean at the rim of all above 0.01.
+_PLATEAU, _UPPER, _RIM = 0.6, 0.25, 0.25
 
 
 def load_brain_mask(path: str | Path, scan: LoadedVolume) -> np.ndarray:
@@ -85,23 +87,28 @@ def _cut(path: str | Path, values: np.ndarray, low: float, high: float) -> float
     """The value above which a voxel is brain."""
     if np.count_nonzero(values == low) + np.count_nonzero(values == high) == values.size:
         return 0.0 if low >= 0 else (low + high) / 2
-    whole = low >= 0 and np.array_equal(values, np.rint(values))
-    levels = np.unique(values).size if whole else 0
-    if whole and levels <= _FEW_LABELS:
+    is_whole = low >= 0 and np.array_equal(values, np.rint(values))
+    if is_whole and np.unique(values).size <= _FEW_LABELS:
         return 0.0
-    middle = (low + high) / 2
-    upper = np.count_nonzero(values > middle)
-    most_at_the_top = np.count_nonzero(values > high - 0.1 * (high - low)) > _MOST * upper
-    is_graded = most_at_the_top and upper > _UPPER * np.count_nonzero(values > 0)
-    if is_graded and (levels > 0.5 * (high - low) if whole else low > -0.5 * high):
+    if low > -0.5 * high and _are_probabilities(values, max(low, 0), high, is_whole):
+        middle = (low + high) / 2
         warnings.warn(f"{path}: probabilities up to {high:g}, cut at {middle:g}", ScanWarning, stacklevel=2)
         return middle
-    if whole:
+    if is_whole:
         return 0.0
     raise InputError(
         f"{path}: values between {low:g} and {high:g} that are neither a mask nor labels nor probabilities; write 1 in "
         "the brain and 0 elsewhere"
     )
+
+
+def _are_probabilities(values: np.ndarray, low: float, high: float, is_whole: bool) -> bool:
+    """Whether values have a plateau in the brain, and (whole numbers) fall off around it; labels do not."""
+    share = (values - low) / (high - low)
+    some, upper = share > 0.01, np.count_nonzero(share > 0.5)
+    if np.count_nonzero(share > 0.9) <= _PLATEAU * upper or upper <= _UPPER * np.count_nonzero(some):
+        return False
+    return not is_whole or share[some & ~ndimage.binary_erosion(some)].mean() < _RIM
 
 
 def _on_grid_of(path: Path, scan: LoadedVolume) -> np.ndarray:
