@@ -25,6 +25,7 @@ _LENGTHS = ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
 _GEOMETRY = ("pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", *_LENGTHS)
 _UNITS = {0: (1.0, "mm"), 1: (1000.0, "metres"), 2: (1.0, "mm"), 3: (0.001, "micrometres")}  # code: mm, name
 _VOXEL_MM = (0.05, 30.0)  # smallest and largest side of a voxel in a scan of a head
+_FARTHEST_MM = 1e5  # of the first voxel from the origin of a scanner or an atlas
 _LARGEST_SHEAR = 0.05  # cosine between two axes of a grid; header rounding stays far below
 _LARGEST_CODE = 5  # of sform and qform
 _QUATERNION_ROUNDING = 0.01  # a unit quaternion may be this much too long
@@ -189,6 +190,10 @@ def _check_affine(path: Path, affine: np.ndarray, unit: str) -> None:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > _SMALLEST_SHARE * np.prod(sizes):
         raise InputError(f"{path}: singular affine (voxels of no volume); repair the header's sform or qform")
+    if np.abs(affine[:3, 3]).max() > _FARTHEST_MM:
+        raise InputError(
+            f"{path}: lies {np.abs(affine[:3, 3]).max():.3g} mm from the origin; repair the header's offsets"
+        )
     if sizes.min() < _VOXEL_MM[0] or sizes.max() > _VOXEL_MM[1]:
         raise InputError(
             f"{path}: voxels of {_times(sizes)} mm, which no scan of a head has (the header counts in {unit}); write "

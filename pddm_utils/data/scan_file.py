@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import BinaryIO, cast
 from pddm_utils.core.errors import InputError
 
 _GZIP = b"\x1f\x8b"
+_LARGEST_PACKING = 1100  # bytes that gzip can pack into one
 UNREADABLE = (OSError, EOFError, zlib.error)  # what unpacking a damaged file raises
 _AGAIN = "download it again, signed in where the site asks for it"
 _INSTEAD = {  # first bytes of a file, in small letters: what it is, and what to do
@@ -48,6 +50,11 @@ def open_scan_file(path: Path) -> Iterator[BinaryIO]:
             return
         with gzip.GzipFile(fileobj=raw) as unpacked:
             yield cast(BinaryIO, unpacked)
+
+
+def largest_content(stream: BinaryIO) -> int:
+    """How many bytes a stream of `open_scan_file` can hold at most."""
+    return os.fstat(stream.fileno()).st_size * (_LARGEST_PACKING if isinstance(stream, gzip.GzipFile) else 1)
 
 
 def no_file(path: Path) -> InputError:

@@ -17,7 +17,7 @@ from scipy import ndimage
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.files import whole_file
 from pddm_utils.data.header import Header, geometry_only, read_header
-from pddm_utils.data.scan_file import UNREADABLE, damaged, open_scan_file
+from pddm_utils.data.scan_file import UNREADABLE, damaged, largest_content, open_scan_file
 
 _WHOLE_VOXELS = 1e-3  # largest distance in voxels between grids whose voxels count as the same
 _REST = 1 << 20  # bytes after the voxels that are looked for
@@ -121,6 +121,7 @@ def save_nifti(image: nib.Nifti1Image, path: str | Path) -> None:
         nib.save(image, partial)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what no number can hold becomes infinite, and is refused as such
 def read_volume(path: str | Path, channel: int | None = None) -> LoadedVolume:
     """Read a file and check its form, not its values.
 
@@ -142,8 +143,7 @@ def read_volume(path: str | Path, channel: int | None = None) -> LoadedVolume:
             raise InputError(f"{path}: a header whose voxels lie in an .img file; name both files alike, .hdr and .img")
         with open_scan_file(_beside(path, ".img")) as stream:
             values = _read_voxels(path, stream, header, channel)
-    with np.errstate(over="ignore"):  # what single precision cannot hold becomes infinite, and is refused as such
-        data = values.reshape(shape).astype(np.float32)
+    data = values.reshape(shape).astype(np.float32)
     return LoadedVolume(path, nib.Nifti1Image(data, header.affine, header.geometry), data)
 
 
@@ -167,8 +167,11 @@ def _read_voxels(path: Path, stream: BinaryIO, header: Header, channel: int | No
     """The voxels with their scale factors applied; the file is read to its end, so that its checksum is checked."""
     try:
         voxels = ArrayProxy(stream, header.voxels, mmap=False)
+        end = voxels.offset + math.prod(header.shape) * voxels.dtype.itemsize
+        if end > largest_content(stream):  # before memory is asked for
+            raise EOFError(f"its header speaks of {end} bytes")
         values = np.asanyarray(voxels if channel is None else voxels[..., channel])
-        stream.seek(voxels.offset + math.prod(header.shape) * voxels.dtype.itemsize)
+        stream.seek(end)
         rest = len(stream.read(_REST))
     except (*UNREADABLE, ValueError, MemoryError, OverflowError) as error:
         raise damaged(path, error) from None
