@@ -106,6 +106,7 @@ REFUSED = {
     "handedness that is no number": ({"sform": False, "handedness": np.nan}, "no rotation"),
     "place that is no number": ({"srow_x3": np.inf}, "singular affine"),
     "axes of an sform that coincide": ({"srow_x0": 0.0}, "singular affine"),
+    "origin far beyond any scanner": ({"srow_x3": 1e9}, "lies 1e+09 mm from the origin"),
     "voxels as large as a head": ({"srow_x0": 200.0}, "voxels of 200 x 2 x 2 mm"),
     "micrometres that are millimetres": ({"units": 3}, "voxels of 0.002 x 0.002 x 0.002 mm"),
     "metres that are millimetres": ({"units": 1}, "header counts in metres"),

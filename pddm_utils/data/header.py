@@ -76,6 +76,8 @@ def read_header(path: Path, stream: BinaryIO) -> Header:
     _mend_qform(path, header, form)
     affine = {"sform": header.get_sform, "qform": header.get_qform, "voxel sizes": header.get_base_affine}[form]()
     _check_affine(path, affine, unit)
+    if unit != "mm":
+        _say(f"{path}: its header counts in {unit}; results are written in mm, so lay them over a scan in mm")
     _say_what_is_ambiguous(path, header, form, affine, shape)
     return Header(shape, affine, geometry_only(header), header, in_own_file)
 
@@ -148,7 +150,6 @@ def _to_millimetres(path: Path, header: nib.Nifti1Header) -> str:
         header["pixdim"][1:4] *= factor
         for name in _LENGTHS:
             header[name] = header[name] * factor
-        _say(f"{path}: its header counts in {unit}; results are written in mm, so lay them over a scan in mm")
     return unit
 
 
@@ -190,14 +191,14 @@ def _check_affine(path: Path, affine: np.ndarray, unit: str) -> None:
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not abs(np.linalg.det(affine[:3, :3])) > _SMALLEST_SHARE * np.prod(sizes):
         raise InputError(f"{path}: singular affine (voxels of no volume); repair the header's sform or qform")
-    if np.abs(affine[:3, 3]).max() > _FARTHEST_MM:
-        raise InputError(
-            f"{path}: lies {np.abs(affine[:3, 3]).max():.3g} mm from the origin; repair the header's offsets"
-        )
     if sizes.min() < _VOXEL_MM[0] or sizes.max() > _VOXEL_MM[1]:
         raise InputError(
             f"{path}: voxels of {_times(sizes)} mm, which no scan of a head has (the header counts in {unit}); write "
             "the true sizes and unit into the header"
+        )
+    if np.abs(affine[:3, 3]).max() > _FARTHEST_MM:
+        raise InputError(
+            f"{path}: lies {np.abs(affine[:3, 3]).max():.3g} mm from the origin; repair the header's offsets"
         )
     axes = affine[:3, :3] / sizes
     shear = float(np.abs(axes.T @ axes - np.eye(3)).max())
