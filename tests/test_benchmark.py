@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.run import Benchmark, choose_timesteps, run_benchmark
+from pddm_utils.benchmark.run import Benchmark, choose_timesteps, rebuild_subjects, run_benchmark
 from pddm_utils.benchmark.tables import (
     headline_markdown,
     lesion_table,
@@ -27,6 +27,7 @@ from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.detection.detect import detect
+from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.methods.registry import METHOD_NAMES
 from pddm_utils.publish.__main__ import main as publish_main
 from pddm_utils.publish.cards import publish
@@ -71,6 +72,18 @@ def test_scores_are_tidy_and_complete(benchmark: Benchmark) -> None:
     }
     assert run["settings"]["train_steps"] == 4 and run["packages"]["torch"]
     assert run["models"]["ddpm-seed1"]["steps"] == 2
+
+
+def test_a_rebuilt_subject_is_the_one_that_was_scored(benchmark: Benchmark) -> None:
+    scores, _ = read_results(benchmark.results)
+    used = scores[(scores.dataset == "simulated-t2-tumour") & (scores.seed == 0)]
+    used = used[used.noise_level.isin(["validation", "none"])].groupby("method").first()
+    levels, subject = used.timestep.to_dict(), used.subject.iloc[0]
+    scans, rebuilt = rebuild_subjects(benchmark, "simulated-t2-tumour", {"best": subject, "worst": subject}, levels)
+    assert list(scans) == ["best", "worst"] and scans["best"].subject == subject
+    for name, maps in rebuilt.items():
+        auprc = average_precision(maps["worst"][1], scans["worst"].lesion_mask)
+        assert auprc == pytest.approx(used.auprc[name], rel=1e-4)
 
 
 def test_second_run_computes_nothing_and_writes_the_same_table(benchmark: Benchmark) -> None:
