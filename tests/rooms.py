@@ -29,6 +29,7 @@ ORDER = (
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60
 ANYWHERE = {"__init__", "__main__"}  # names that say nothing about what a file holds
+ALIKE = {"registry", "figures"}  # the table of its kind; what draws
 
 
 def modules(root: Path = ROOT) -> list[Path]:
@@ -65,11 +66,11 @@ def against_the_order(root: Path = ROOT) -> list[str]:
 
 
 def homonyms(root: Path = ROOT) -> dict[str, list[str]]:
-    """Names that several files of the package have."""
+    """Names that several files of the package have, without those that mean the same in each."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in modules(root):
         found[path.stem].append(str(path))
-    return {name: paths for name, paths in found.items() if len(paths) > 1 and name not in ANYWHERE}
+    return {name: paths for name, paths in found.items() if len(paths) > 1 and name not in ANYWHERE | ALIKE}
 
 
 def too_long(root: Path = ROOT) -> list[str]:
@@ -104,9 +105,19 @@ def table(root: Path = ROOT) -> str:
     return "\n".join([*rows, f"{'all':<12}{len(found):>6}{total:>7}"])
 
 
+def contents(root: Path = ROOT) -> str:
+    """Every file with the first line of its docstring."""
+    rows = []
+    for path in modules(root):
+        text = ast.get_docstring(ast.parse((root / PACKAGE / path).read_text(encoding="utf-8"))) or ""
+        if path.stem not in ANYWHERE:
+            rows.append(f"{str(path):<44} {text.splitlines()[0] if text else ''}")
+    return "\n".join(rows)
+
+
 if __name__ == "__main__":
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
-    print(table(where))
+    print(f"{contents(where)}\n\n{table(where)}")
     for what, names in (
         ("against the order", against_the_order(where)),
         ("one name, several files", [f"{name}: {', '.join(paths)}" for name, paths in homonyms(where).items()]),

@@ -13,6 +13,7 @@ import pytest
 
 from book_build import ROOT
 from pddm_utils.core.settings import PROFILE_FOLDER
+from pddm_utils.data.manifest import read_manifest
 
 PAGE = (ROOT / "book" / "contributing.md").read_text(encoding="utf-8")
 SMALL = {
@@ -27,7 +28,7 @@ SMALL = {
 def examples(heading: str) -> tuple[str, str]:
     """The file and the line that a section of the page shows."""
     section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    file, line = re.findall(r"```python\n(.*?)```", section, flags=re.S)
+    file, line, *_ = re.findall(r"```python\n(.*?)```", section, flags=re.S)
     assert line.count("\n") == 1
     return file, line
 
@@ -76,12 +77,14 @@ def test_a_data_set_is_one_file_and_one_line(copy: Path, write_nifti, stripped_h
     add_line(sources / "registry.py", "SOURCES: dict[str, Source] = {\n", line)
     mark = "from pddm_utils.data.sources.mslub_archive import mslub_archive_rows\n"
     add_line(sources / "registry.py", mark, "from pddm_utils.data.sources.toy import toy_rows\n")
-    (copy / "scans").mkdir()
+    for folder in ("scans", "out"):
+        (copy / folder).mkdir()
     for name in ("anna_T2", "bert_T2"):
         write_nifti(f"scans/{name}.nii.gz", stripped_head)
     write_nifti("scans/bert_lesion.nii.gz", stripped_head > 199)
     assert "a toy data set" in run(copy, "sources")
-    run(copy, "manifest", "toy", "scans", "--out", "scans.csv")
-    table = pd.read_csv(copy / "scans.csv", keep_default_na=False)
+    run(copy, "manifest", "toy", "scans", "--out", "out/scans.csv")
+    table = pd.read_csv(copy / "out" / "scans.csv", keep_default_na=False)
     assert dict(zip(table.subject, table.dataset, strict=True)) == {"anna": "toy-t2-healthy", "bert": "toy-t2"}
     assert (table.lesion_mask != "").tolist() == [False, True]
+    assert {row.subject for row in read_manifest(copy / "out" / "scans.csv")} == {"anna", "bert"}

@@ -45,6 +45,8 @@ def warn_of_others(records: Iterable[Mapping[str, Any]]) -> None:
             then = record.get(name, "unknown")
             if then != value or value.endswith(_DIRTY):
                 others.setdefault(name, set()).add(then)
+    if others.get("commit") == {now["commit"]}:
+        others["commit"] = {f"{now['commit']}, whose uncommitted changes may have been others"}
     if others:
         different = "; ".join(f"{name} {', '.join(sorted(then))} (now {now[name]})" for name, then in others.items())
         message = f"models or parts of an earlier run are used, made with {different}; delete them to compute them anew"

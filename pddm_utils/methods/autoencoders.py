@@ -13,7 +13,7 @@ from pddm_utils.methods.convolutional import (
     make_decoder,
     make_encoder,
 )
-from pddm_utils.methods.networks import NetworkMethod, SliceBatch
+from pddm_utils.methods.network_method import NetworkMethod, SliceBatch
 
 
 def kl_to_standard_normal(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pddm_utils.diffusion.objective import Batch, DiffusionObjective
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.diffusion.sampling import noise_and_walk_back
 from pddm_utils.methods.convolutional import dense_latent, make_encoder
-from pddm_utils.methods.networks import NetworkMethod
+from pddm_utils.methods.network_method import NetworkMethod
 
 
 class ConditionedUNet(nn.Module):

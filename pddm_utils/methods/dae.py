@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from pddm_utils.diffusion.network import make_network
-from pddm_utils.methods.networks import NetworkMethod, SliceBatch
+from pddm_utils.methods.network_method import NetworkMethod, SliceBatch
 
 NOISE_STD = 0.4  # 0.2 of the paper, for slices in [-1, 1]
 NOISE_CELL = 8  # pixels a coarse noise value: the paper's 16x16 values on slices of 128 pixels

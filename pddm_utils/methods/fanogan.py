@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pddm_utils.methods.convolutional import LATENT_SIZE, dense_latent, from_dense_latent, make_decoder, make_encoder
-from pddm_utils.methods.networks import NetworkMethod, SliceBatch
+from pddm_utils.methods.network_method import NetworkMethod, SliceBatch
 from pddm_utils.training.loop import Phase
 
 GRADIENT_PENALTY = 10.0  # lambda of WGAN-GP (Gulrajani et al. 2017)

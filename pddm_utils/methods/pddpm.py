@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.methods.pipelines import PipelineMethod
+from pddm_utils.methods.pipeline_method import PipelineMethod
 
 
 class PatchedDDPM(PipelineMethod):

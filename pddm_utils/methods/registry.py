@@ -16,6 +16,8 @@ from pddm_utils.core.settings import Settings
 if TYPE_CHECKING:  # a table must not cost the import of torch
     from pddm_utils.methods.base import Method
 
+# Settings that weights depend on. _NETWORK: any network that the common loop trains; _DIFFUSION: with noise levels
+# and noise; _BOXES: on boxes too. The others leave out what a method does not use.
 _DATA = ("cohort", "contrast", "train_subjects", "val_subjects", "batch_size")
 _LEARNING = (*_DATA, "network", "warmup_steps", "learning_rate_decay", "ema_decay", "mixed_precision")
 _NETWORK = (*_LEARNING, "learning_rate")
@@ -67,7 +69,7 @@ METHODS: dict[str, MethodFacts] = {
         "pDDPM, patched", "#0072B2", "pddpm.PatchedDDPM", _BOXES, noise_level=True, shipped=True, patched=True
     ),
     "pddpm-random": MethodFacts(
-        "pDDPM, random boxes", "#96C8F5", "random_boxes.RandomBoxDDPM", _BOXES, noise_level=True, patched=True
+        "pDDPM, random boxes", "#96C8F5", "pddpm_random.RandomBoxDDPM", _BOXES, noise_level=True, patched=True
     ),
 }
 METHOD_NAMES = {name: facts.label for name, facts in METHODS.items()}

@@ -21,7 +21,7 @@ from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.boxes import BoxGrid, random_grid_boxes
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.methods.pddpm import PatchedDDPM
-from pddm_utils.methods.pipelines import PipelineMethod
+from pddm_utils.methods.pipeline_method import PipelineMethod
 from pddm_utils.methods.registry import method_class, training_key
 from pddm_utils.training.loop import SliceSource
 

@@ -240,7 +240,7 @@ def make_manifest(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; fetch the data first, see: python -m pddm_utils sources")
     derived = out.resolve().parent / f"{name}-derived"
-    rows = source.rows(folder, Choices(contrast, derived, _path(splits), fold, _path(masks)))
+    rows = source.rows(Path(folder).resolve(), Choices(contrast, derived, _path(splits), fold, _path(masks)))
     if other_people:
         rows = [replace(row, subject=f"{study_name(folder.resolve())}-{row.subject}") for row in rows]
     if add:

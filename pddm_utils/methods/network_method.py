@@ -34,7 +34,7 @@ class SliceBatch:
     """
 
     clean: torch.Tensor
-    generators: Sequence[torch.Generator]
+    generators: list[torch.Generator]
 
     def normal(self, *shape: int) -> torch.Tensor:
         """Standard normal numbers `(B, *shape)`."""
