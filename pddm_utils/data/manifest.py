@@ -12,7 +12,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.scan_file import no_file
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 SPLITS = ("train", "val", "test")
 LESION_KINDS = ("tumour", "ms")

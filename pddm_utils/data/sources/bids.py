@@ -11,7 +11,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import SPLITS, ManifestRow
 from pddm_utils.data.sources.bids_files import SUFFIXES, BidsFile, Masks, bids_files, scans_of
 from pddm_utils.data.sources.common import check_contrast, finish, study_name
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 _LEFT_OUT = "n/a"  # as a split: BIDS's word for a missing value
 _GROUP_COLUMNS = (

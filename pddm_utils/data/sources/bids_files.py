@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from pddm_utils.core.errors import InputError
 
 SUFFIXES = {"T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR"}
+_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _NIFTI = re.compile(r"(.+)\.nii(?:\.gz)?", re.IGNORECASE)
 _NOT_SEARCHED = {"sourcedata", "code", "stimuli"}  # and hidden folders, such as .git
 _MASK = re.compile(r"(mask|roi|d?seg|probseg|lesions?|lesionmask|tumou?r)", re.IGNORECASE)  # the last part of a name
@@ -46,7 +48,7 @@ class BidsFile:
     @property
     def stem(self) -> str:
         """The name without its ending."""
-        return _NIFTI.fullmatch(self.path.name)[1]
+        return _ENDING.sub("", self.path.name)
 
 
 def bids_files(folder: Path) -> list[BidsFile]:
@@ -174,7 +176,7 @@ def _is_of_acquisition(mask: BidsFile, scan: BidsFile) -> bool:
 def _grid(path: Path) -> tuple[tuple[int, ...], np.ndarray] | None:
     """Shape and affine that a header states; None where it cannot be read."""
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         return image.shape, image.affine
     except Exception:  # whatever a damaged file makes the reader raise: it has no grid
         return None

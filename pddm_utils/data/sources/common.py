@@ -10,7 +10,7 @@ from pathlib import Path
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow, check_rows
 from pddm_utils.data.scan import CONTRASTS
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 _NAMELESS = {"rawdata", "raw", "bids", "data", "dataset", "sourcedata", "nifti", "derivatives", "scans", "/"}

@@ -8,7 +8,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow, contrast_named
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.sources.common import check_contrast, finish, nifti_stem, study_name
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 TABLE = "scans.csv"
 

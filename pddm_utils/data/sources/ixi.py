@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import LESION_KINDS, SPLITS, ManifestRow, check_rows
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 FOLDER = "ixi-t1-2mm"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 
 ROWS = [{"image": "a.nii", "note": "x"}, {"image": "b.nii", "note": ""}]
 
