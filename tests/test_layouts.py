@@ -396,8 +396,13 @@ def test_profile_on_a_manifest(tmp_path: Path) -> None:
         ("test", "ms"): 2,
     }
     folder = model_folder(settings, "ddpm", 0, Path("runs"))
-    table.write_text(table.read_text() + "extra,simulated:9,,,train,simulated-t2-healthy,T2\n")
-    assert model_folder(settings, "ddpm", 0, Path("runs")) != folder, "another table, another model"
+    text = table.read_text()
+    table.write_text(text + "extra,simulated:9,,,train,simulated-t2-healthy,T2\n")
+    assert model_folder(settings, "ddpm", 0, Path("runs")) == folder, "one more than train_subjects: not learnt from"
+    (first, *_) = (row for row in cohort_rows(settings) if row.split == "train")
+    table.write_text(text.replace(f"{first.image},", "simulated:9,"))
+    assert model_folder(settings, "ddpm", 0, Path("runs")) != folder, "other data, another model"
+    table.write_text(text)
     with pytest.raises(InputError, match="no healthy FLAIR scan with split train"):
         cohort_rows(load_settings("smoke", choices | {"contrast": "FLAIR"}))
     with pytest.raises(InputError, match="the cohort 'manifest' needs a CSV, others take none"):
