@@ -223,7 +223,7 @@ def test_what_has_no_label_map_is_refused(tree: Path, cache: ScanCache, tmp_path
     for name, factor, message in (
         ("mask", 0, "a mask of one label"),
         ("large", 400, "no whole numbers from 0 to 255"),
-        ("half", 0.5, "no whole numbers from 0 to 255"),
+        ("half", 0.5, "neither a mask nor labels nor probabilities"),
     ):
         data = np.asarray(labels.dataobj).astype(np.float32)
         path = tmp_path / f"{name}.nii.gz"
