@@ -244,3 +244,12 @@ def test_pages_say_what_the_result_files_say(page: str) -> None:
 def test_unknown_mark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown mark results:auprk laptop"):
         fill_marks("<!-- results:auprk laptop -->\n<!-- /results -->", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given", [{"jobs": "two"}, {"jobs": 0}, {"jobs": 2.0}, {"folds": "5"}, {"folds": -1}, {"jobs": True}]
+)
+def test_numbers_of_a_wrong_type_are_refused_before_anything_is_done(given: dict, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{next(iter(given))} .*; give a whole number from [01] on"):
+        Benchmark(load_settings("smoke"), True, tmp_path / "runs", tmp_path / "results", **given)
+    assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from pddm_utils.__main__ import main
-from pddm_utils.core.errors import InputError
+from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan, to_scan_space
+from pddm_utils.detection.choices import DEFAULT_MODELS
 from pddm_utils.detection.detect import Detection, contrast_of_name, detect
+from pddm_utils.detection.model import load_model
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
 
@@ -192,3 +194,19 @@ def test_no_widget_library_is_needed(scan_file, tmp_path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert 'class="pddm-figure" id="volume"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "doubts"),
+    [("a_T2w.nii", "T2", 0), ("scan.nii", "T1", 0), ("a_FLAIR.nii", "T2", 1), ("T1.nii", "T2", 1)],
+)
+def test_a_contrast_that_contradicts_the_name_is_said(
+    monkeypatch, scan_file, detection, tmp_path, name: str, given: str, doubts: int
+) -> None:
+    scan = shutil.copy(scan_file, tmp_path / f"{name}.gz")
+    pipeline = load_model(DEFAULT_MODELS[given]).pipeline
+    monkeypatch.setattr(pipeline, "reconstruct_volume", lambda image, *_: image)  # the network plays no part
+    with pytest.warns(ScanWarning) as told:
+        found = detect(scan, contrast=given)
+    assert sum(text.startswith("The file's name speaks of") for text in found.quality.warnings) == doubts
+    assert sum("name speaks of" in str(one.message) for one in told) == doubts

@@ -77,3 +77,9 @@ def test_settings_are_frozen_and_keys_follow_what_training_depends_on() -> None:
         )
         == 4
     )
+
+
+@pytest.mark.parametrize("profile", [3, None, ["smoke"]])
+def test_a_profile_that_is_no_text_is_refused(profile: object) -> None:
+    with pytest.raises(InputError, match="is no text; choose one of"):
+        load_settings(profile)  # as papermill hands it over: -p profile 3

@@ -55,7 +55,8 @@ class Benchmark:
             seeds is then that over folds.
 
     Raises:
-        InputError: a seed that is not the profile's or no fold, or folds of shipped models.
+        InputError: jobs or folds that are no number, a seed that is not the profile's or no fold, or folds of shipped
+            models.
     """
 
     settings: Settings
@@ -69,6 +70,10 @@ class Benchmark:
 
     def __post_init__(self) -> None:
         check_methods(self.settings.methods)
+        for name, least in (("jobs", 1), ("folds", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise InputError(f"{name} {value!r}; give a whole number from {least} on")
         if self.folds:
             if self.shipped:
                 raise InputError(f"folds {self.folds}: shipped models were trained on one split; train your own")

@@ -12,6 +12,14 @@ from pathlib import Path
 from pddm_utils.core.errors import InputError
 
 
+def user_path(path: str | Path) -> Path:
+    """A path as a user writes it: `~` at its start is the home folder, where there is one."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # of nobody, or of a process without a home: a name like any other
+        return Path(path)
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """A temporary name to write to, beside `path`, which it replaces at the end of the block.
@@ -27,7 +35,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         >>> with whole_file("table.csv") as partial:  # doctest: +SKIP
         ...     partial.write_text("a,b")
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     partial = path.with_name(f".partial-{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,15 +55,16 @@ def whole_files(folder: str | Path) -> Iterator[Path]:
     """A scratch folder whose files move to `folder` at the end of the block; where the block fails, none does.
 
     Args:
-        folder: made when missing, and removed again when the block fails before anything is in it. One process writes
-            to it at a time.
+        folder: made when missing, with those above it, and removed again when the block fails before anything is in it.
+            One process writes to it at a time.
 
     Raises:
         InputError: as `whole_file`.
     """
-    folder = Path(folder).expanduser()
-    is_new, scratch = not folder.exists(), folder / ".partial"
+    folder = user_path(folder)
+    scratch, made = folder / ".partial", []
     try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
         scratch.mkdir(parents=True)
         yield scratch
@@ -65,9 +74,9 @@ def whole_files(folder: str | Path) -> Iterator[Path]:
         raise cannot_write(folder, error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
+        with suppress(OSError):  # the first folder that holds something ends it
+            for place in made:
+                place.rmdir()
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

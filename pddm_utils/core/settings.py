@@ -170,6 +170,8 @@ def profile_names() -> list[str]:
 
 
 def _read_profile(name: str) -> dict[str, Any]:
+    if not isinstance(name, str):
+        raise InputError(f"profile {name!r} is no text; choose one of {', '.join(profile_names())}")
     path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILE_FOLDER / f"{name}.yaml"
     if not path.is_file():
         raise InputError(

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import whole_file
+from pddm_utils.core.files import user_path, whole_file
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.text_tables import read_table
@@ -88,7 +88,7 @@ def read_manifest(path: str | Path) -> list[ManifestRow]:
         >>> rows = read_manifest("scans.csv")            # doctest: +SKIP
         >>> [row for row in rows if row.split == "test"]  # doctest: +SKIP
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if not path.exists():
         raise InputError(f"{path}: no such manifest; give the path of a CSV with the columns {', '.join(COLUMNS)}")
     records = read_table(path, COLUMNS)
@@ -109,7 +109,7 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
     Raises:
         InputError: the rows fail `check_rows`, or the file cannot be written.
     """
-    rows, path = list(rows), Path(path).expanduser()
+    rows, path = list(rows), user_path(path)
     check_rows(rows, source=path)
     folder = path.resolve().parent
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
@@ -172,11 +172,20 @@ def _row_problems(row: ManifestRow) -> Iterator[str]:
         )
     for column in _FILE_COLUMNS:
         value = getattr(row, column)
-        if value and not _is_special(value) and not Path(value).is_file():
-            if Path(value).exists() or Path(value).is_symlink():
-                yield f"{column} file {no_file(Path(value))}"
-            else:
-                yield f"{column} file {value} does not exist; correct it (relative paths start at the manifest)"
+        if value and not _is_special(value) and (problem := _file_problem(Path(value))):
+            yield f"{column} file {problem}"
+
+
+def _file_problem(path: Path) -> str:
+    """Why a file cannot be used; empty where it is there."""
+    try:
+        if path.is_file():
+            return ""
+        if not path.exists() and not path.is_symlink():
+            return f"{path} does not exist; correct it (relative paths start at the manifest)"
+    except OSError:  # a name that no file can have, a folder that may not be looked into
+        pass
+    return str(no_file(path))
 
 
 def _is_special(value: str) -> bool:
@@ -194,7 +203,7 @@ def _row_of(record: dict[str, str], folder: Path) -> ManifestRow:
     values |= {"split": values["split"].lower(), "contrast": contrast_named(values["contrast"])}
     for column in _FILE_COLUMNS:
         if values[column] and not _is_special(values[column]):
-            values[column] = str(folder / Path(values[column]).expanduser())
+            values[column] = str(folder / user_path(values[column]))
     return ManifestRow(**values)
 
 

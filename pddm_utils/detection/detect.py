@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from pddm_utils.core.errors import InputError, ScanWarning
-from pddm_utils.core.files import whole_files
+from pddm_utils.core.files import user_path, whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
@@ -154,7 +154,7 @@ def detect(
     """
     if map_kind not in MAP_UNITS:
         raise InputError(f"map {map_kind!r} does not exist; choose {' or '.join(MAP_UNITS)}")
-    contrast = contrast or contrast_of_name(Path(scan))
+    contrast, doubts = _contrast(Path(scan), contrast)
     if contrast not in DEFAULT_MODELS:
         raise InputError(
             f"{scan}: no model for contrast {contrast!r}; there are models for {' and '.join(sorted(DEFAULT_MODELS))}"
@@ -169,7 +169,7 @@ def detect(
     values, threshold = _scores(prepared, reconstruction, chosen, places)
     found = drop_small_components(values > threshold)
     quality = _quality(prepared, reconstruction, chosen, reference)
-    quality = replace(quality, warnings=(*notes, *quality.warnings))
+    quality = replace(quality, warnings=(*notes, *doubts, *quality.warnings))
     for text in quality.warnings:
         warnings.warn(text if text in notes else f"{row.subject}: {text}", ScanWarning, stacklevel=2)
     detection = Detection(
@@ -187,6 +187,18 @@ def detect(
     if out is not None:
         detection.save(out)
     return detection
+
+
+def _contrast(scan: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
+    """The contrast to assess a scan as, and a warning where the caller's is not the one of the file's name."""
+    if given is None:
+        return contrast_of_name(scan), ()
+    try:
+        named = contrast_of_name(scan)
+    except InputError:
+        return given, ()
+    doubt = f"The file's name speaks of {named}; the scan was assessed as {given}: check the contrast."
+    return given, () if named == given else (doubt,)
 
 
 def contrast_of_name(scan: Path) -> str:
@@ -211,8 +223,8 @@ def contrast_of_name(scan: Path) -> str:
 
 
 def _row(scan: Path, mask: str, contrast: str) -> ManifestRow:
-    mask = mask if mask in ("", EXTRACT_BRAIN) else str(Path(mask).expanduser())
-    return ManifestRow(scan.name, str(scan.expanduser()), mask, "", "test", "detect", contrast)
+    mask = mask if mask in ("", EXTRACT_BRAIN) else str(user_path(mask))
+    return ManifestRow(scan.name, str(user_path(scan)), mask, "", "test", "detect", contrast)
 
 
 def _read(row: ManifestRow) -> tuple[Scan, nib.Nifti1Image, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import user_path
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder, weights_root
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.detection.quality import HISTOGRAM_BINS, QUANTITIES
@@ -98,7 +99,7 @@ def load_model(name: str | Path) -> DetectionModel:
         818
     """
     folder = _folder_of(name)
-    facts = _facts(folder)
+    facts = detection_facts(folder)
     fast_cpu()
     pipeline = _pipeline(folder, _state(folder))
     if facts["timestep"] >= len(pipeline.scheduler.alphas_cumprod):
@@ -112,13 +113,13 @@ def healthy_reference(name: str) -> dict[str, Any]:
     Raises:
         InputError: as `load_model`.
     """
-    return _facts(weights_folder(name))["reference"]
+    return detection_facts(weights_folder(name))["reference"]
 
 
 def _folder_of(name: str | Path) -> Path:
     if Path(name).name == str(name) and (weights_root() / name / "model_index.json").is_file():
         return weights_folder(str(name))
-    folder = Path(name).expanduser().resolve()  # with a name of its own, also for "."
+    folder = user_path(name).resolve()  # with a name of its own, also for "."
     return folder if folder.is_dir() else weights_folder(str(name))
 
 
@@ -136,7 +137,7 @@ def _state(folder: Path) -> tuple[Any, ...]:
     )
 
 
-def _facts(folder: Path) -> dict[str, Any]:
+def detection_facts(folder: Path) -> dict[str, Any]:
     """Noise level, thresholds and healthy reference that lie beside a model's weights."""
     path = folder / "detection.json"
     if not path.is_file():

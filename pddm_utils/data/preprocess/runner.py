@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -19,14 +18,15 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import cannot_write, replace_folder
-from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow, read_manifest, write_manifest
+from pddm_utils.core.files import cannot_write, replace_folder, user_path
+from pddm_utils.data.manifest import COLUMNS, EXTRACT_BRAIN, ManifestRow, read_manifest, write_manifest
 from pddm_utils.data.preprocess.checks import measure, pictures
 from pddm_utils.data.preprocess.images import to_nifti
 from pddm_utils.data.preprocess.masks import extractor
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.registration import load_template
 from pddm_utils.data.preprocess.subject import Subject, preprocess_scan
+from pddm_utils.data.tables import read_table
 from pddm_utils.data.volume import save_nifti
 
 _LAYOUT = 2  # of a finished folder: another number makes every scan anew
@@ -98,9 +98,9 @@ def read_log(folder: Path) -> dict:
 def _t1_scans(manifest: Path) -> list[str]:
     """The column `t1` as absolute paths; empty where there is none."""
     paths = []
-    for record in csv.DictReader(manifest.read_text(encoding="utf-8-sig").splitlines()):
-        value = (record.get("t1") or "").strip()
-        path = manifest.resolve().parent / Path(value).expanduser()
+    for record in read_table(manifest, COLUMNS):
+        value = record.get("t1", "")
+        path = manifest.resolve().parent / user_path(value)
         if value and not path.is_file():
             raise InputError(
                 f"{manifest}: t1 file {path} does not exist; correct it (relative paths start at the manifest)"

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import user_path
 
 
 def data_root() -> Path | None:
     """Folder of the real scans: the environment variable `PDDM_DATA`, or None when it is unset or empty."""
     value = os.environ.get("PDDM_DATA", "").strip()
-    return Path(value).expanduser() if value else None
+    return user_path(value) if value else None
 
 
 def require_data_root() -> Path:

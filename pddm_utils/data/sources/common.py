@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
@@ -120,24 +120,23 @@ def finish(rows: list[ManifestRow], folder: Path, layout: str) -> list[ManifestR
     return sorted(rows, key=lambda row: (order[row.split], row.dataset, row.subject))
 
 
-def find_mask(masks: str | Path | None, subject: str) -> str:
-    """Mask of a subject in a folder of masks: the one NIfTI whose name starts with the subject's.
+def find_masks(masks: Path, subjects: Collection[str]) -> dict[str, str]:
+    """Mask of each subject in a folder of masks: the one NIfTI whose name starts with the subject's.
 
     Returns:
-        Its path; empty when no folder is given.
+        Their absolute paths, by subject.
 
     Raises:
-        InputError: none there, or several.
+        InputError: a subject has none, or several.
     """
-    if masks is None:
-        return ""
-    found = [
-        path
-        for path in sorted(Path(masks).glob("*"))
-        if path.name.endswith(NIFTI_ENDINGS)
-        and nifti_stem(path).removeprefix(subject)[:1] in ("", "_", "-", ".")
-        and path.name.startswith(subject)
-    ]
-    if len(found) != 1:
-        raise InputError(f"{masks}: {len(found)} masks of {subject}; put one there, such as {subject}_mask.nii.gz")
-    return str(found[0].resolve())
+    found: dict[str, list[Path]] = {subject: [] for subject in subjects}
+    lengths = {len(subject) for subject in subjects}
+    for path in sorted(path for path in masks.glob("*") if path.name.endswith(NIFTI_ENDINGS)):
+        stem = nifti_stem(path)
+        for length in lengths:
+            if stem[:length] in found and stem[length : length + 1] in ("", "_", "-", "."):
+                found[stem[:length]].append(path)
+    for subject, paths in found.items():
+        if len(paths) != 1:
+            raise InputError(f"{masks}: {len(paths)} masks of {subject}; put one there, such as {subject}_mask.nii.gz")
+    return {subject: str(paths[0].absolute()) for subject, paths in found.items()}

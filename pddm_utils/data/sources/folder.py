@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import user_path
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow, contrast_named
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.data.sources.common import check_contrast, finish, nifti_stem, study_name
@@ -57,4 +58,4 @@ def folder_rows(folder: str | Path, contrast: str) -> list[ManifestRow]:
 
 def _place(folder: Path, value: str) -> str:
     special = not value or value == EXTRACT_BRAIN or value.startswith("insert:")
-    return value if special else str(folder / Path(value).expanduser())
+    return value if special else str(folder / user_path(value))

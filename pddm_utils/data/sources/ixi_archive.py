@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
-from pddm_utils.data.sources.common import check_contrast, find_mask, finish, hashed_split, published_split
+from pddm_utils.data.sources.common import check_contrast, find_masks, finish, hashed_split, published_split
 
 _NAME = re.compile(r"(IXI\d{3}-(?:Guys|HH|IOP)-\d{4})-(T1|T2)\.nii(?:\.gz)?")
 VAL_SHARE, TEST_SHARE = 0.1, 0.25
@@ -46,11 +46,16 @@ def ixi_archive_rows(
         match = _NAME.fullmatch(path.name)
         if match and match[2] == contrast:
             found.setdefault(match[1], path)
+    splits_of = {
+        subject: hashed_split(subject, VAL_SHARE, TEST_SHARE) if named is None else named.get(subject, "")
+        for subject in found
+    }
+    listed = {subject: split for subject, split in splits_of.items() if split}
+    mask_of = find_masks(Path(masks), listed) if masks is not None else {}
     rows = []
     for subject, path in found.items():
-        split = hashed_split(subject, VAL_SHARE, TEST_SHARE) if named is None else named.get(subject)
-        if split:
-            mask = find_mask(masks, subject) or (EXTRACT_BRAIN if contrast == "T1" else "")
+        if split := listed.get(subject):
+            mask = mask_of.get(subject) or (EXTRACT_BRAIN if contrast == "T1" else "")
             rows.append(ManifestRow(subject, str(path), mask, "", split, f"ixi-{contrast.lower()}-healthy", contrast))
     if named is not None and set(named) - set(found):
         warnings.warn(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.files import user_path
 from pddm_utils.data.download import fetch_file, remote_size, unpack
 from pddm_utils.data.manifest import ManifestRow, read_manifest, write_manifest
 from pddm_utils.data.sources.authors import authors_rows
@@ -232,7 +233,7 @@ def make_manifest(
         InputError: an option that the source does not take, no such layout, or a data set of that name which holds
             other scans.
     """
-    source, out, folder = source_named(name), Path(out).expanduser(), Path(folder).expanduser()
+    source, out, folder = source_named(name), user_path(out), user_path(folder)
     given = {"splits": splits, "fold": fold or None, "masks": masks}
     for option, value in given.items():
         if value is not None and option not in source.options:
@@ -250,7 +251,7 @@ def make_manifest(
 
 
 def _path(value: str | Path | None) -> Path | None:
-    return Path(value) if value else None
+    return user_path(value) if value else None
 
 
 def _added(rows: list[ManifestRow], old: list[ManifestRow], places: tuple[Path, Path], out: Path) -> list[ManifestRow]:
