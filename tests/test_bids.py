@@ -168,7 +168,10 @@ def test_runs_and_acquisitions_are_listed_apart_where_there_are_several(study: P
     put("sub-01/anat/sub-01_run-2_T2w.nii.gz")
     assert names_of(bids_rows(study, "T2")) == ["study-t2-run-1", "study-t2-run-1", "study-t2-run-2"]
     mask = put("sub-01/anat/sub-01_run-2_label-lesion_mask.nii.gz")
-    with pytest.raises(InputError, match="run-1_T2w.nii.gz: has lesion masks, none of them on its grid"):
+    with (
+        pytest.warns(UserWarning, match="sub-02"),
+        pytest.raises(InputError, match="run-1_T2w.nii.gz: has lesion masks, none of them on its grid"),
+    ):
         bids_rows(study, "T2")
     mask.rename(mask.with_name("sub-01_label-lesion_mask.nii.gz"))  # of both runs, which lie on one grid
     with pytest.warns(UserWarning, match="sub-02"):
