@@ -51,7 +51,9 @@ def mutated_text(content: bytes, rng: np.random.Generator, pieces: Sequence[byte
     return bytes(changed)
 
 
-def is_taken(load: Callable[[], object], case: object, name: str, kind: type[Warning] = UserWarning) -> bool:
+def is_taken(
+    load: Callable[[], object], case: object, name: str, kind: type[Warning] = UserWarning, lines: int = 1
+) -> bool:
     """Whether a file is taken; anything but a result, or an `InputError` that begins with its name, fails the test.
 
     Args:
@@ -59,6 +61,7 @@ def is_taken(load: Callable[[], object], case: object, name: str, kind: type[War
         case: named where the test fails.
         name: with which every error must begin.
         kind: the only warnings that may come.
+        lines: how many an error may have.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -66,7 +69,7 @@ def is_taken(load: Callable[[], object], case: object, name: str, kind: type[War
         try:
             load()
         except InputError as error:
-            assert str(error).startswith(name), (case, str(error))
+            assert str(error).startswith(name) and str(error).count("\n") < lines, (case, str(error))
             return False
         except Exception as error:
             raise AssertionError(f"{case}: {error!r}") from error

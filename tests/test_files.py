@@ -60,6 +60,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, folder: str) -
 
 
 def test_a_home_folder_of_nobody_is_a_name_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert user_path("~/found") == Path("/home/somebody/found")
+    monkeypatch.setenv("HOME", "/house/of/me")
+    assert user_path("~/found") == Path("/house/of/me/found")
     assert user_path("~nobody-of-that-name/found") == Path("~nobody-of-that-name/found")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import os
-import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from fuzzing import for_an_hour, is_taken, mutated
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.data.mask_files import load_brain_mask
 from pddm_utils.data.prepare import load_volume
@@ -113,23 +113,14 @@ def bases(folder: Path) -> Iterator[bytes]:
         yield (folder / "base.nii").read_bytes()
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Some bytes changed, most of them in the header; now and then cut, lengthened, or packed and changed again."""
-    changed = bytearray(content)
-    reach = len(changed) if rng.random() < 0.2 else min(560, len(changed))
-    for place in rng.integers(0, reach, rng.integers(1, 7)):
-        changed[place] = rng.choice(
-            [0, 1, 127, 128, 255, int(rng.integers(256)), changed[place] ^ (1 << rng.integers(8))]
-        )
-    if rng.random() < 0.1:
-        changed = changed[: rng.integers(len(changed))]
-    if rng.random() < 0.05:
-        changed += bytes(int(rng.integers(1, 5000)))
+def packed(content: bytes, rng: np.random.Generator) -> bytes:
+    """Now and then packed, and changed again."""
     if rng.random() < 0.3:
-        changed = bytearray(gzip.compress(bytes(changed), 1))
+        content = gzip.compress(content, 1)
         if rng.random() < 0.5:
-            changed[rng.integers(len(changed))] = rng.integers(256)
-    return bytes(changed)
+            place = int(rng.integers(len(content)))
+            content = content[:place] + rng.bytes(1) + content[place + 1 :]
+    return content
 
 
 def fuzz(folder: Path, seed: int, count: int) -> int:
@@ -138,18 +129,9 @@ def fuzz(folder: Path, seed: int, count: int) -> int:
     (folder / "sound.nii").write_bytes(sound[0])
     scan, path = load_volume(folder / "sound.nii"), folder / "changed.nii.gz"
     for number in range(count):
-        path.write_bytes(mutated(sound[rng.integers(len(sound))], rng))
-        for load in (load_volume, lambda file: load_brain_mask(file, scan)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                warnings.simplefilter("ignore", ScanWarning)
-                try:
-                    load(path)
-                    taken += 1
-                except InputError as error:
-                    assert str(error).startswith(f"{path}: ") and "\n" not in str(error), (seed, number)
-                except Exception as error:
-                    raise AssertionError(f"seed {seed}, file {number}: {error!r}") from error
+        path.write_bytes(packed(mutated(sound[rng.integers(len(sound))], rng, reach=560), rng))
+        for load in (partial(load_volume, path), partial(load_brain_mask, path, scan)):
+            taken += is_taken(load, (seed, number), f"{path}: ", ScanWarning)
     return taken
 
 
@@ -159,8 +141,4 @@ def test_changed_bytes_give_a_result_or_one_line(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_changed_bytes_for_an_hour(tmp_path) -> None:
-    """As long as PDDM_FUZZ_SECONDS says, other bytes on every day."""
-    end, seed = time.monotonic() + float(os.environ.get("PDDM_FUZZ_SECONDS", 3600)), int(time.time()) // 86400 * 1000
-    while time.monotonic() < end:
-        seed += 1
-        assert fuzz(tmp_path, seed, count=400) > 0
+    for_an_hour(lambda seed: fuzz(tmp_path, seed, count=400))

@@ -86,7 +86,7 @@ def fuzz(readers: dict[Path, Callable[[], object]], root: Path, seed: int, count
         sound = path.read_bytes()
         for number in range(count):
             path.write_bytes(mutated_text(sound, rng, PIECES))
-            taken += is_taken(read, (path.name, seed, number), str(root))
+            taken += is_taken(read, (path.name, seed, number), str(root), lines=12)
         path.write_bytes(sound)
         assert is_taken(read, path.name, str(root))
     return taken

@@ -26,7 +26,7 @@ from pddm_utils.data.preprocess.masks import extractor
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.registration import load_template
 from pddm_utils.data.preprocess.subject import Subject, preprocess_scan
-from pddm_utils.data.tables import read_table
+from pddm_utils.data.text_tables import read_table
 from pddm_utils.data.volume import save_nifti
 
 _LAYOUT = 2  # of a finished folder: another number makes every scan anew
