@@ -29,7 +29,7 @@ class ManifestRow:
     Attributes:
         subject: identifier of the person or the simulated anatomy; it belongs to one split only.
         image: absolute path of a NIfTI file, or `simulated:<index>`.
-        brain_mask: absolute path (voxels above 0 are brain); empty for skull-stripped and simulated images;
+        brain_mask: absolute path, see `load_brain_mask`; empty for skull-stripped and simulated images;
             `extract` for the fallback extraction from a T1 scan with skull.
         lesion_mask: empty (healthy), an absolute path, or `insert:tumour:<seed>` / `insert:ms:<seed>` (the
             lesion model draws a lesion into the image).

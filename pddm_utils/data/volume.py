@@ -121,9 +121,8 @@ def save_nifti(image: nib.Nifti1Image, path: str | Path) -> None:
         nib.save(image, partial)
 
 
-@np.errstate(
-    over="ignore", invalid="ignore", divide="ignore"
-)  # what no number can hold becomes infinite, and is refused as such
+# What no number can hold becomes infinite, and is refused as such.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def read_volume(path: str | Path, channel: int | None = None) -> LoadedVolume:
     """Read a file and check its form, not its values.
 
