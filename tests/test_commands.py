@@ -98,6 +98,12 @@ def test_a_reader_that_goes_away_ends_a_command_without_a_traceback() -> None:
     assert (said.returncode, said.stderr) == (141, "")
 
 
+def test_warnings_of_scans_are_said_also_where_python_ignores_warnings() -> None:
+    code = "warnings.warn('scan.nii.gz: mirrored', __import__('pddm_utils.core.errors').core.errors.ScanWarning)"
+    said = run_code(code, env={**os.environ, "PYTHONWARNINGS": "ignore"})
+    assert said.stderr == "warning: scan.nii.gz: mirrored\n"
+
+
 def test_without_a_terminal_nothing_is_said_and_the_work_is_done(tmp_path) -> None:
     done = tmp_path / "done"
     code = f"print('x'), open({str(done)!r}, 'w').close()"

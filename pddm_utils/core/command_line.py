@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import yaml
 
-from pddm_utils.core.errors import InputError
+from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.settings import Settings, load_settings, profile_names
 
 
@@ -64,8 +64,7 @@ class Commands:
     def run(self, words: list[str] | None = None) -> int:
         """Run one command.
 
-        Warnings are printed on standard error, one line each; results are no worse for being printed on a terminal
-        that lacks a character (it becomes `?`).
+        Warnings are printed on standard error, one line each. A character that the terminal lacks becomes `?`.
 
         Returns:
             The exit code: 0, done, with or without warnings; 2, bad input or an unknown option (one line on standard
@@ -75,6 +74,7 @@ class Commands:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
         arguments = self.parser.parse_args(words)
+        warnings.simplefilter("always", ScanWarning)  # also where Python was told to ignore warnings
         # No file and line of the program: the reader is a user.
         warnings.formatwarning = lambda message, *_: f"warning: {' '.join(str(message).split())}\n"
         try:

@@ -142,7 +142,8 @@ def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> 
     for row in rows:
         splits.setdefault(row.subject, set()).add(row.split)
     problems += [
-        f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject in one split"
+        f"subject {subject} is in the splits {' and '.join(sorted(names))}; keep all scans of a subject in one split, "
+        "or name two people apart"
         for subject, names in splits.items()
         if len(names) > 1
     ]
