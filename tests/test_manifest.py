@@ -133,3 +133,11 @@ def test_unreadable_manifests(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\x1f\x8b\xff\xfe\x00")
     with pytest.raises(InputError, match=r"binary.csv: not a readable text file"):
         read_manifest(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-that-name/a.nii", "a\n.nii"])
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "scans.csv"
+    path.write_text(",".join(COLUMNS) + f'\ns1,"{name}",,,test,mine,T2\n')
+    with pytest.raises(InputError, match=r"mine/s1: image file (?s:.)*(does not exist|cannot be read)"):
+        read_manifest(path)
