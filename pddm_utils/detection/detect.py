@@ -108,7 +108,7 @@ class Detection:
             "anomaly_map": self.anomaly_map,
             "anomaly_mask": self.anomaly_mask,
         }
-        facts = self.report()
+        folder, facts = user_path(folder), self.report()
         page = report_page(self.scan, self.prepared_reconstruction, self.prepared_map, facts)
         texts = {"report.html": page, "report.json": json.dumps(facts, indent=1) + "\n"}
         with whole_files(folder) as scratch:
@@ -117,7 +117,7 @@ class Detection:
             self.figure().savefig(scratch / "anomaly.png", dpi=120, bbox_inches="tight")
             for name, text in texts.items():
                 (scratch / name).write_text(text, encoding="utf-8")
-        return [Path(folder) / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", *texts)]
+        return [folder / name for name in (*(f"{name}.nii.gz" for name in images), "anomaly.png", *texts)]
 
 
 def detect(
