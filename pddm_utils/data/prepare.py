@@ -15,11 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import cannot_write
+from pddm_utils.core.side_by_side import side_by_side
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.frame import Frame, to_frame
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
@@ -237,7 +237,7 @@ def prepare_all(rows: Sequence[ManifestRow], cache: ScanCache, progress: bool = 
     with warnings.catch_warnings():
         # joblib takes the brain template that a worker loads for a leak, and replaces the worker.
         warnings.filterwarnings("ignore", message="A worker stopped")
-        tried = Parallel(n_jobs=jobs, return_as="generator")(delayed(_problem)(row, cache) for row in rows)
+        tried = side_by_side(_problem, [(row, cache) for row in rows], jobs)
         found = tqdm(tried, total=len(rows), desc="preparing scans", unit="scan", disable=not progress)
         problems = [problem for problem in found if problem]
     if problems:

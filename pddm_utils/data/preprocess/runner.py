@@ -7,7 +7,6 @@ import json
 import os
 import re
 import uuid
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -15,10 +14,10 @@ from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import cannot_write, replace_folder, user_path
+from pddm_utils.core.side_by_side import side_by_side
 from pddm_utils.data.manifest import COLUMNS, EXTRACT_BRAIN, ManifestRow, read_manifest, write_manifest
 from pddm_utils.data.preprocess.checks import measure, pictures
 from pddm_utils.data.preprocess.images import to_nifti
@@ -79,11 +78,8 @@ def preprocess_manifest(
     t1 = _t1_scans(Path(manifest))
     if "register" in plan.steps:
         load_template(plan.template, plan.spacing_mm)
-    calls = [
-        delayed(_preprocess_one)(row, out / row.dataset / row.subject, plan, scan)
-        for row, scan in zip(rows, t1, strict=True)
-    ]
-    outcomes = Parallel(n_jobs=jobs)(calls)
+    calls = [(row, out / row.dataset / row.subject, plan, scan) for row, scan in zip(rows, t1, strict=True)]
+    outcomes = list(side_by_side(_preprocess_one, calls, jobs))
     done = [_finished_row(outcome) for outcome in outcomes if not outcome.error]
     if done:
         write_manifest(done, out / "manifest.csv")
@@ -114,9 +110,7 @@ def _preprocess_one(row: ManifestRow, folder: Path, plan: Plan, t1: str) -> Outc
         key = _key(row, plan, t1)
         if (folder / "log.json").is_file() and read_log(folder)["key"] == key:
             return Outcome(row, folder, was_done=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            raw, done = preprocess_scan(row, plan, t1)
+        raw, done = preprocess_scan(row, plan, t1)
         _save(row, folder, plan, key, raw, done)
     except InputError as error:
         return Outcome(row, folder, str(error))
