@@ -13,7 +13,14 @@ import pandas as pd
 import pytest
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.run import Benchmark, choose_timesteps, rebuild_subjects, run_benchmark
+from pddm_utils.benchmark.run import (
+    Benchmark,
+    choose_timesteps,
+    rebuild_subjects,
+    run_benchmark,
+    score_unit,
+    train_unit,
+)
 from pddm_utils.benchmark.tables import (
     headline_markdown,
     lesion_table,
@@ -252,4 +259,13 @@ def test_unknown_mark_is_refused(tmp_path: Path) -> None:
 def test_numbers_of_a_wrong_type_are_refused_before_anything_is_done(given: dict, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"{next(iter(given))} .*; give a whole number from [01] on"):
         Benchmark(load_settings("smoke"), True, tmp_path / "runs", tmp_path / "results", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unit_of_a_wrong_seed_or_noise_level_is_refused(tmp_path: Path) -> None:
+    benchmark = Benchmark(load_settings("smoke"), False, tmp_path / "runs", tmp_path / "results")
+    with pytest.raises(InputError, match="seed 'first'; give a whole number"):
+        train_unit(benchmark, "pddpm", "first")
+    with pytest.raises(InputError, match="noise_level 'author'; use validation, authors or none"):
+        score_unit(benchmark, "pddpm", 0, "author")
     assert list(tmp_path.iterdir()) == []

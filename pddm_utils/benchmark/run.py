@@ -124,6 +124,8 @@ class Benchmark:
 
     def rows_of(self, seed: int) -> list[ManifestRow]:
         """The cohort of one seed's models: with folds, healthy scans are trained or validated on by turns."""
+        if type(seed) is not int:
+            raise InputError(f"seed {seed!r}; give a whole number")
         return fold_rows(self.rows, seed, self.folds) if self.folds else self.rows
 
     @property
@@ -189,6 +191,8 @@ def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> 
         seed: of its training.
         noise_level: `validation`, `authors`, or `none` for a method without noise.
     """
+    if noise_level not in ("validation", "authors", "none"):
+        raise InputError(f"noise_level {noise_level!r}; use validation, authors or none")
     timestep = None
     if noise_level == "authors":
         timestep = benchmark.settings.authors_timestep
