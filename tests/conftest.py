@@ -8,8 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from pddm_utils.data.manifest import ManifestRow
+
+settings.register_profile("any processor", deadline=None)  # an example may take as long as it takes there
+settings.load_profile("any processor")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pddm_utils.diffusion.boxes import (
     stitch,
 )
 
-quickly = settings(deadline=None, max_examples=60)
+quickly = settings(max_examples=60)
 
 
 @st.composite

@@ -52,7 +52,7 @@ def write_harmed(path: Path, intended: np.ndarray, codes: tuple[int, int], unit:
         file.write(header.binaryblock + bytes(4) + DATA.tobytes(order="F"))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),
     sizes=st.tuples(*[st.floats(0.3, 8)] * 3),

@@ -43,7 +43,7 @@ def test_same_seed_gives_the_same_lesion(kind):
     assert (lesioned("T2", kind, 1)[1] != first[1]).any()
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(KINDS), contrast=st.sampled_from(CONTRASTS))
 def test_mask_lies_in_the_brain_and_is_never_empty(seed, kind, contrast):
     anatomy = healthy(contrast)

@@ -54,7 +54,7 @@ def test_lesion_voxels_lost_to_erosion_are_misses():
     assert average_precision(np.zeros_like(anomaly), lesion) == pytest.approx(0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_average_precision_equals_sklearn_on_all_voxels(data):
     shape = data.draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(2, 5)))

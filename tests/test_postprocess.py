@@ -42,7 +42,7 @@ def test_erosion_treats_the_outside_of_the_frame_as_background():
     assert eroded.sum() == 1 and eroded[0, 3, 3]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), iterations=st.integers(0, 4))
 def test_erosion_keeps_voxels_whose_diamond_in_the_slice_lies_in_the_mask(data, iterations):
     mask = data.draw(hnp.arrays(bool, SHAPES, elements=st.integers(0, 4).map(bool)))
@@ -56,7 +56,7 @@ def test_erosion_keeps_voxels_whose_diamond_in_the_slice_lies_in_the_mask(data, 
     assert eroded is not mask
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), size=st.sampled_from([1, 3, 5]))
 def test_median_equals_scipy_inside_the_mask_and_is_zero_outside(data, size):
     shape = data.draw(SHAPES)
@@ -152,7 +152,7 @@ def test_empty_prediction_stays_empty():
     assert not drop_small_components(np.zeros((3, 4, 5), dtype=bool)).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(mask=hnp.arrays(bool, SHAPES), max_voxels=st.integers(0, 9))
 def test_component_filter_equals_a_loop_over_components(mask, max_voxels):
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))

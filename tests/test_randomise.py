@@ -94,7 +94,7 @@ def small_settings(**changes) -> Settings:
     return load_settings("real", SMALL | {"extra_test_sets": []} | changes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     labels=arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)), elements=st.integers(0, 207)),
     seed=st.integers(0, 2**32),

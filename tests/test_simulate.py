@@ -39,7 +39,7 @@ def test_indices_give_different_anatomies(subject):
     assert abs(other.tissues.csf.sum() / subject["T2"].tissues.csf.sum() - 1) > 0.01
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(index=st.integers(min_value=0, max_value=10**6), contrast=st.sampled_from(CONTRASTS))
 def test_every_subject_fits_its_frame(index, contrast):
     anatomy = simulate_anatomy(index, contrast)
@@ -112,7 +112,7 @@ def test_cohort_counts_and_conventions():
     assert all(row.dataset == "simulated-t2-healthy" for row in rows if row.split == "train")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(0, 40)] * 4), st.tuples(*[st.integers(0, 40)] * 4))
 def test_smaller_cohorts_are_prefixes_and_splits_are_disjoint(first, second):
     small = simulated_rows("T1", *np.minimum(first, second).tolist())

@@ -98,7 +98,7 @@ def test_clusters_need_not_be_sorted_or_of_one_size(rng):
     assert bootstrap_interval(values[order], clusters[order]) == pytest.approx(interval)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(values=st.lists(st.floats(-1, 1), min_size=5, max_size=12), data=st.data())
 def test_interval_equals_a_loop_over_drawn_subjects(values, data):
     clusters = np.concatenate([np.arange(5), data.draw(st.lists(st.integers(0, 4), min_size=7, max_size=7))])
@@ -137,7 +137,7 @@ def test_paired_p_value_equals_full_enumeration():
     assert result.mean == pytest.approx(differences.mean()) and result.low < result.mean < result.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-4, 4), min_size=5, max_size=9))
 def test_rounding_does_not_break_ties_between_sign_patterns(tenths):
     flipped = [abs(np.dot(signs, tenths)) for signs in itertools.product((1, -1), repeat=len(tenths))]

@@ -91,7 +91,7 @@ def test_healthy_quantile_refuses_bad_input():
         healthy_quantile([np.zeros(3)], 99)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), scans=st.integers(1, 3))
 def test_pooled_dice_equals_its_definition_at_grid_thresholds(data, scans):
     shape = (2, 3, 4)

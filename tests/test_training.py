@@ -115,7 +115,7 @@ def learning_rates(chosen: Settings, steps: int) -> list[float]:
     return rates
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(0, 20), st.sampled_from(["cosine", "none"]))
 def test_learning_rate_is_a_function_of_the_step(steps: int, warmup: int, decay: str) -> None:
     chosen = settings(warmup_steps=warmup, learning_rate=0.3, learning_rate_decay=decay)
