@@ -44,6 +44,7 @@ class Case:
         name: of the case.
         make: writes files to a folder and returns the row.
         refused: part of the message; empty when the scan is good.
+        said: part of the one warning about a scan that is good but doubtful.
         affine: of the file, when its frame is the plain head's under another affine.
         volume: the brain's volume must be right within 6 % and its centre within 1 mm, in place of equal voxels.
     """
@@ -51,6 +52,7 @@ class Case:
     name: str
     make: Callable[[Path], ManifestRow]
     refused: str = ""
+    said: str = ""
     affine: np.ndarray | None = None
     volume: bool = False
 
@@ -229,7 +231,13 @@ GOOD = [
     Case("mask of probabilities", masked(BRAIN * np.float32(0.4))),
     Case("mask of labels", masked(BRAIN * np.int16(205))),
     Case("lesion labelled 255", lesioned(BLOCK * 255)),
-    Case("bytes behind the image", lambda folder: _append(nifti(name="scan.nii")(folder), b"\0" * 1000)),
+    Case(
+        "bytes behind the image",
+        lambda folder: _append(nifti(name="scan.nii")(folder), b"\0" * 1000),
+        said="holds more than its header speaks of",
+    ),
+    Case("plain file named .gz", lambda folder: _renamed(nifti(name="scan.nii")(folder), "scan2.nii.gz")),
+    Case("compressed file named .nii", lambda folder: _renamed(nifti()(folder), "scan2.nii")),
     *[
         Case(f"voxels of {spacing} mm, tilted {angles}", sampled(spacing, angles), volume=True)
         for spacing, angles in [
@@ -244,23 +252,21 @@ GOOD = [
 ]
 BAD = [
     Case("no file", lambda folder: row(folder / "none.nii.gz"), "no such file|cannot be read"),
-    Case("a folder", lambda folder: _folder(folder / "scan.nii.gz"), "cannot be read|no such file"),
-    Case("link to nothing", linked("none.nii.gz"), "cannot be read|no such file"),
+    Case("a folder", lambda folder: _folder(folder / "scan.nii.gz"), "a folder, not a file"),
+    Case("link to nothing", linked("none.nii.gz"), "a link whose content is not on this machine"),
     Case("link to itself", linked("link.nii.gz"), "cannot be read|no such file"),
-    Case("empty file", raw("scan.nii.gz", b""), "not a readable NIfTI"),
+    Case("empty file", raw("scan.nii.gz", b""), "empty or filled with zeros"),
     Case("text", raw("scan.nii", b"patient,age\n" * 100), "not a readable NIfTI"),
     Case("compressed text", raw("scan.nii.gz", gzip.compress(b"patient,age\n" * 100)), "not a readable NIfTI"),
-    Case("plain file named .gz", lambda folder: _renamed(nifti(name="scan.nii")(folder), "scan2.nii.gz"), "NIfTI"),
-    Case("compressed file named .nii", lambda folder: _renamed(nifti()(folder), "scan2.nii"), "NIfTI"),
     Case("MGZ", other_format("scan.mgz", nib.MGHImage), "not a NIfTI file"),
     Case("MINC-like ending", raw("scan.mnc", b"\x89HDF\r\n\x1a\n" + bytes(600)), "not a readable NIfTI"),
     Case("Analyze", other_format("scan.img", nib.AnalyzeImage), "not a NIfTI file"),
     Case("header says more than the file holds", patched(DIM, "<4h", 3, 800, 900, 600), "truncated or damaged"),
     Case("header says far too much", patched(DIM, "<4h", 3, 32000, 32000, 32000), "truncated or damaged"),
     Case("the same, compressed", patched(DIM, "<4h", 3, 32000, 32000, 32000, compressed=True), "truncated or damaged"),
-    Case("no dimensions", patched(DIM, "<h", 0), "NIfTI|volume"),
-    Case("axis of length zero", patched(DIM, "<4h", 3, 80, 0, 60), "pass one 3-D volume|not a readable"),
-    Case("negative axis", patched(DIM, "<4h", 3, 80, -90, 60), "NIfTI|volume|damaged"),
+    Case("no dimensions", patched(DIM, "<h", 0), "speaks of 0 axes"),
+    Case("axis of length zero", patched(DIM, "<4h", 3, 80, 0, 60), r"speaks of 3 axes of \(80, 0, 60\)"),
+    Case("negative axis", patched(DIM, "<4h", 3, 80, -90, 60), r"speaks of 3 axes of \(80, -90, 60\)"),
     Case("unknown data type", patched(DATATYPE, "<h", 999), "NIfTI|damaged"),
     Case("data begin behind the end", patched(OFFSET, "<f", 1e9), "damaged|NIfTI"),
     Case("broken magic", patched(MAGIC, "4s", b"abc\0"), "NIfTI"),
@@ -273,8 +279,8 @@ BAD = [
     Case("not a number at the edge", nifti(NAN_EDGE), "1 NaN or infinite"),
     Case("too large for single precision", nifti(HEAD.astype(np.float64) * 1e300, dtype="<f8"), "NaN or infinite"),
     Case("nothing but zeros", nifti(0 * HEAD), "constant image"),
-    Case("millimetres given as metres", nifti(affine=np.diag([0.002, 0.002, 0.002, 1])), "singular affine|voxel size"),
-    Case("voxels of a metre", nifti(affine=np.diag([1000.0, 1000, 1000, 1])), "skull-stripped|in-plane"),
+    Case("millimetres given as metres", nifti(affine=np.diag([0.002, 0.002, 0.002, 1])), "no scan of a head"),
+    Case("voxels of a metre", nifti(affine=np.diag([1000.0, 1000, 1000, 1])), "no scan of a head"),
     Case("affine with NaN", patched(SROW, "<f", float("nan")), "affine|NIfTI"),
     Case("sheared", nifti(affine=SHEARED), "sheared"),
     Case("empty brain mask", masked(0 * BLOCK), "empty brain mask"),
@@ -313,9 +319,10 @@ def plain(tmp_path_factory) -> Scan:
 
 @pytest.mark.parametrize("case", GOOD, ids=lambda case: case.name)
 def test_odd_but_good(case: Case, plain: Scan, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         scan = load_scan(case.make(tmp_path), ScanCache(tmp_path / "cache"))
+    assert len(caught) == bool(case.said) and all(case.said in str(warning.message) for warning in caught)
     if case.volume:
         index = np.argwhere(scan.brain_mask)[:, ::-1]
         centre = index.mean(axis=0) @ scan.affine[:3, :3].T + scan.affine[:3, 3]

@@ -221,7 +221,8 @@ def rebuild_subjects(
     rebuilt = {}
     fast_cpu()
     for name in settings.methods:
-        method = open_method(name, settings, seed, benchmark.weights(name, seed))
+        folder = benchmark.weights(name, seed) if name in TRAINED_METHODS else None
+        method = open_method(name, settings, seed, folder)
         maps = {subject: map_scan(method, scan, timesteps.get(name)) for subject, scan in scans.items()}
         rebuilt[name] = {place: maps[subject] for place, subject in subjects.items()}
     return {place: scans[subject] for place, subject in subjects.items()}, rebuilt

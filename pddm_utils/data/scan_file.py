@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,9 +40,11 @@ def open_scan_file(path: Path) -> Iterator[BinaryIO]:
         InputError: nothing can be read there.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise no_file(path)
         raw = path.open("rb")
-    except (OSError, ValueError):
-        raise no_file(path) from None
+    except (OSError, ValueError) as error:
+        raise error if isinstance(error, InputError) else no_file(path) from None
     with raw:
         is_packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
@@ -60,6 +63,8 @@ def largest_content(stream: BinaryIO) -> int:
 def no_file(path: Path) -> InputError:
     """Why no file can be read under a name: nothing there, a broken link, a folder, no permission."""
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            return InputError(f"{path}: cannot be read (no regular file); give one NIfTI file")
         path.open("rb").close()
         reason: object = "it changed while it was read"
     except FileNotFoundError:
