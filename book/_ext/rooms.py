@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from docutils import nodes
@@ -9,8 +10,8 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 
-PACKAGE = Path(__file__).parents[2] / "pddm_utils"
-SECTION = """## `{name}`
+PACKAGE = Path(find_spec("pddm_utils").origin).parent
+SECTION = """## `{short}`
 
 ```{{eval-rst}}
 .. automodule:: {name}
@@ -34,7 +35,10 @@ class Room(Directive):
 
     def run(self) -> list[nodes.Node]:
         """Parse one `automodule` a module, as if the page held them."""
-        text = "".join(SECTION.format(name=name) for name in public_modules(self.arguments[0]))
+        modules = public_modules(self.arguments[0])
+        if not modules:
+            raise self.error(f"no room {self.arguments[0]!r} with public modules")
+        text = "".join(SECTION.format(name=name, short=name.split(".", 1)[1]) for name in modules)
         container = nodes.section()
         lines = StringList(text.splitlines(), source=self.state.document["source"])
         self.state.nested_parse(lines, self.content_offset, container, match_titles=True)
