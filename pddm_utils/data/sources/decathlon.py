@@ -81,5 +81,7 @@ def _case(path: Path, entry: object) -> dict[str, str]:
                 f"{path}: the entry {str(entry):.120} of training has no {name} that is one path; write "
                 '{"image": "./imagesTr/NAME.nii.gz", "label": "./labelsTr/NAME.nii.gz"}'
             )
+        if Path(value).is_absolute() and not Path(value).exists():
+            raise InputError(f"{path}: an entry names {value}, which is not there; write paths below the JSON's folder")
         case[name] = value
     return case
