@@ -231,6 +231,11 @@ def test_decathlon_entries_of_another_form_are_named(decathlon, entry: object) -
         decathlon(entry)
 
 
+def test_decathlon_paths_from_elsewhere_are_named(decathlon) -> None:
+    with pytest.raises(InputError, match=r"dataset.json: an entry names /nowhere/B.nii.gz, which is not there"):
+        decathlon({"image": "/nowhere/B.nii.gz", "label": "./labelsTr/B.nii.gz"})
+
+
 @pytest.mark.parametrize("prefixed", [True, False])
 def test_mslub_archive_and_its_coregistered_copy(tmp_path: Path, put, brain, prefixed: bool) -> None:
     for patient in ("patient01", "patient07"):
