@@ -95,6 +95,8 @@ def test_an_unknown_method_is_refused_before_anything_is_done(tmp_path: Path) ->
         Benchmark(load_settings("smoke", {"methods": ["pddm"]}), False, tmp_path, tmp_path)
     with pytest.raises(InputError, match="choose among"):
         make_method("pddm", settings())
+    with pytest.raises(InputError, match="pddpm learns and no folder of its weights is given"):
+        open_method("pddpm", settings())
 
 
 # PCA

@@ -135,6 +135,10 @@ def open_method(name: str, settings: Settings, seed: int = 0, folder: Path | Non
         InputError: the weights are not there, damaged, or of another network.
     """
     method = make_method(name, settings, seed)
-    if METHODS[name].trained_by and folder is not None:
+    if METHODS[name].trained_by:
+        if folder is None:
+            raise InputError(
+                f"method {name} learns and no folder of its weights is given; train it, then name its folder"
+            )
         method.open(folder)
     return method
