@@ -121,7 +121,7 @@ def test_a_mistyped_parameter_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("profile", "smoky"), ("weights", "shiped")])
 def test_a_mistyped_value_is_refused(name: str, value: str, tmp_path: Path) -> None:
-    path = next(path for path in notebook_paths() if path.stem == "12_benchmark")
+    path = next(path for path in notebook_paths() if path.stem == "14_benchmark")
     with pytest.raises(papermill.PapermillExecutionError, match=f"InputError.*{value}"):
         execute(path, tmp_path / "out.ipynb", {"profile": "smoke", "runs": str(tmp_path), name: value})
 
