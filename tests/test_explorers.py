@@ -24,6 +24,7 @@ from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.noise_explorer import explore_forward
 from pddm_utils.show.widgets.packing import to_levels, unpack
 from pddm_utils.show.widgets.threshold_explorer import explore_thresholds
+from pddm_utils.show.widgets.training_explorer import Film, explore_training
 from pddm_utils.show.widgets.volume_viewer import view_volume
 
 SCAN = small_scan()
@@ -33,12 +34,18 @@ SHARES = ([1.0, 0.5, 0.1], [0.0, 0.25, 0.75])
 SCHEDULES = ("squaredcos_cap_v2", "linear")
 ALPHA_BARS = {name: make_scheduler(name).alphas_cumprod for name in SCHEDULES}
 FIELDS = {kind: draw((1, 1, 32, 32), torch.Generator().manual_seed(0))[0, 0] for kind, draw in NOISES.items()}
+STEPS, LOSSES = [0, 3, 12], np.linspace(0.5, 0.1, 12)
+FILMS = {
+    "ddpm": Film(32, LOSSES, SCAN.image[None, [6, 9]] * np.float32([[[[0.0]]], [[[0.4]]], [[[0.8]]]])),
+    "pddpm": Film(16, LOSSES / 2, SCAN.image[None, [6, 9]] * np.float32([[[[0.1]]], [[[0.7]]], [[[0.9]]]])),
+}
 FIGURES = {
     "forward": explore_forward(SCAN, ALPHA_BARS, FIELDS, 6, timestep=700),
     "boxes": explore_boxes(SCAN, 6, box_size=16, stride=8),
     "thresholds": explore_thresholds(SCAN, MAP, 0.2, [4, 6, 12]),
     "volume": view_volume(SCAN, MAP, 0.2),
     "components": explore_components(SCAN, REBUILT, *SHARES, slice_index=6),
+    "training": explore_training(SCAN, [6, 9], STEPS, FILMS),
 }
 PAGE_BYTES = 3_000_000
 
@@ -228,6 +235,53 @@ def test_components_in_the_browser(pages: dict[str, Page]) -> None:
     )
 
 
+def test_of_a_training_mean_losses_and_errors_are_told() -> None:
+    figure = FIGURES["training"]
+    assert np.isnan(figure.loss("ddpm", 0))
+    assert figure.loss("ddpm", 3) == pytest.approx(LOSSES[:3].mean(), abs=1e-4)
+    assert figure.loss("pddpm", 12) == pytest.approx(LOSSES[2:].mean() / 2, abs=1e-4), "the last ten"
+    healthy = SCAN.brain_mask[6] & ~SCAN.lesion_mask[6]
+    exact = np.abs(SCAN.image[6] - FILMS["pddpm"].rebuilt[1, 0])[healthy].mean()
+    assert figure.error("pddpm", 3, 6) == pytest.approx(exact, abs=1 / 255)
+
+
+@pytest.mark.browser
+def test_training_in_the_browser(pages: dict[str, Page]) -> None:
+    page, figure = pages["training"], FIGURES["training"]
+    palette, limit = unpack(figure.frames["palette"], (256, 3)), figure.frames["limit"]
+    for place, index in enumerate(figure.frames["slices"]):
+        move(page, "slice", place)
+        for moment, step in enumerate(STEPS):
+            move(page, "step", moment)
+            words = said(page, "training")
+            assert words.startswith(f"{step} steps. ")
+            for name in FILMS:
+                rebuilt = figure.rebuilt(name, step, index)
+                np.testing.assert_array_equal(pixels(page, f"{name}-rebuilt")[..., 0], rebuilt)
+                away = np.abs(to_levels(SCAN.image[index], 1.0)[::-1, ::-1].astype(float) - rebuilt) / 255
+                np.testing.assert_array_equal(pixels(page, f"{name}-residual"), palette[to_levels(away, limit)])
+                loss = f"{figure.loss(name, step):.4f}" if step else "not begun"
+                assert f"loss {loss}, error in healthy brain {figure.error(name, step, index):.3f}" in words
+    assert page.locator('[data-chart="losses"] .series').count() == len(FILMS)
+    assert page.locator('[data-control="train"]').count() == 0, "there is no kernel"
+
+
+@pytest.mark.browser
+def test_the_film_of_a_training_plays(pages: dict[str, Page]) -> None:
+    page = pages["training"]
+    press(page, "step", "End")
+    press(page, "play", "Enter")
+    assert page.locator('[data-control="play"]').inner_text() == "Pause the film"
+    assert said(page, "training").startswith("0 steps."), "from the start again"
+    page.wait_for_function("() => document.querySelector('[data-control=step]').value === '1'")
+    press(page, "play", "Enter")
+    page.wait_for_timeout(1000)
+    assert page.locator('[data-control="step"]').input_value() == "1", "paused"
+    press(page, "play", "Enter")
+    page.wait_for_function("() => document.querySelector('[data-control=play]').textContent === 'Play the film'")
+    assert said(page, "training").startswith("12 steps."), "it stops at the end"
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("theme", "width"), [("light", 1000), ("dark", 1000), ("light", 390), ("dark", 320)])
 @pytest.mark.parametrize("name", FIGURES)
@@ -274,6 +328,15 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
         lambda: explore_components(SCAN, REBUILT, SHARES[0], [0.0, 0.5, 1.5]),
         lambda: explore_components(SCAN, REBUILT, *SHARES, slice_index=16),
         lambda: FIGURES["components"].residual(5),
+        lambda: explore_training(SCAN, [6, 9], STEPS, {}),
+        lambda: explore_training(SCAN, [6, 16], STEPS, FILMS),
+        lambda: explore_training(SCAN, [6], STEPS, FILMS),
+        lambda: explore_training(SCAN, [6, 9], [0, 12, 3], FILMS),
+        lambda: explore_training(SCAN, [6, 9], [1, 3, 12], FILMS),
+        lambda: FIGURES["training"].loss("dae", 3),
+        lambda: FIGURES["training"].error("ddpm", 4, 6),
+        lambda: FIGURES["training"].rebuilt("ddpm", 3, 7),
+        lambda: FIGURES["training"].train(6, {"ddpm": 32, "pddpm": 16}),
     ],
 )
 def test_bad_input_is_an_error(make) -> None:
