@@ -88,6 +88,13 @@ def _validation_search(arguments: argparse.Namespace) -> None:
     print(f"written: {look_at_test(search) if arguments.test else run_search(search)}")
 
 
+def _recipe(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.studies.factorial import Factorial, run_factorial
+
+    run = Factorial(settings_of(arguments), Path(arguments.results), Path(arguments.runs), arguments.jobs)
+    print(f"written: {run_factorial(run)}")
+
+
 def _detect(arguments: argparse.Namespace) -> None:
     from pddm_utils.detection.detect import NOTICE, detect
 
@@ -252,6 +259,16 @@ def _add_studies(commands: Commands) -> None:
     search.add_argument("--cohorts", type=names_in, default=(), metavar="A,B", help="simulated-t2,ixi-t1; default both")
     search.add_argument("--results", default="results/validation", help="folder for the tables")
     search.add_argument("--runs", default="runs", help="folder for prepared scans and partial results")
+
+    recipe = commands.add(
+        "recipe",
+        _recipe,
+        "train with several noises, draws of levels and rates, and score all on validation scans",
+        "--profile laptop --jobs 2",
+        (profile_options(),),
+    )
+    recipe.add_argument("--results", default="results/recipe", help="folder for the tables")
+    recipe.add_argument("--jobs", type=int, default=1, help="trainings side by side, each with one thread")
 
 
 def _add_sources(commands: Commands) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -57,11 +58,11 @@ class LearnedMethod(Objective):
         """The settings that the weights depend on, see `training_key`."""
         return training_key(self.settings, self.name, seed)
 
-    def trainer(self, train: SliceSource, val: SliceSource, folder: Path) -> Trainer:
-        """The training run on these healthy slices."""
+    def trainer(self, train: SliceSource, val: SliceSource, folder: Path, snapshots: Collection[int] = ()) -> Trainer:
+        """The training run on these healthy slices; `snapshots` as of the `Trainer`."""
         check_source(train)
         self.image_size = train[0].shape[-1]
-        return Trainer(self, self.seed, train, val, folder)
+        return Trainer(self, self.seed, train, val, folder, snapshots)
 
     def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         """Train, or go on training, and take the finished weights from `folder`."""

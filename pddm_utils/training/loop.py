@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -188,10 +188,20 @@ class Trainer:
         seed: of the network's first weights and of every draw.
         train, val: healthy slices.
         folder: the finished model; the checkpoint lies beside it until then.
+        snapshots: steps after which the averaged weights are kept too, see `snapshot_folder`.
     """
 
-    def __init__(self, objective: Objective, seed: int, train: SliceSource, val: SliceSource, folder: Path) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        seed: int,
+        train: SliceSource,
+        val: SliceSource,
+        folder: Path,
+        snapshots: Collection[int] = (),
+    ) -> None:
         self.objective, self.settings, self.seed, self.folder = objective, objective.settings, seed, Path(folder)
+        self.snapshots = snapshots
         self.steps = self.settings.steps_for(seed)
         check_source(train)
         self.train, self.val = train, val
@@ -242,6 +252,8 @@ class Trainer:
         for step in bar:
             loss = self.step(step)
             done = step + 1
+            if main and done in self.snapshots:
+                self._save_network(snapshot_folder(self.folder, done))
             if done % self.settings.checkpoint_every == 0 or done == self.steps:
                 self._record(done, loss, time.perf_counter() - wall, time.process_time() - cpu)
                 wall, cpu = time.perf_counter(), time.process_time()
@@ -354,17 +366,22 @@ class Trainer:
         self.state = state | {"made_with": earlier + [made_with()] * (made_with() not in earlier)}
 
     def _save(self) -> None:
-        temporary = self.folder.with_name(f".{self.folder.name}.new")
+        self._save_network(self.folder, {"processes": self.accelerator.num_processes, **self.state})
+        self.checkpoint.unlink(missing_ok=True)
+
+    def _save_network(self, folder: Path, state: Mapping[str, Any] | None = None) -> None:
+        """The averaged weights in one step; with the state also what `write_training` says of them."""
+        temporary = folder.with_name(f".{folder.name}.new")
         temporary.mkdir(exist_ok=True)
         self.objective.save(self._averaged_network(), temporary)
-        write_training(
-            temporary,
-            self.objective,
-            self.seed,
-            {"processes": self.accelerator.num_processes, **self.state},
-        )
-        replace_folder(temporary, self.folder)
-        self.checkpoint.unlink(missing_ok=True)
+        if state is not None:
+            write_training(temporary, self.objective, self.seed, state)
+        replace_folder(temporary, folder)
+
+
+def snapshot_folder(folder: Path, step: int) -> Path:
+    """Where the averaged weights of a training lie as they were after `step` steps, where they were kept."""
+    return folder.with_name(f"{folder.name}.step{step}")
 
 
 def write_training(folder: Path, learner: Learner, seed: int, state: Mapping[str, Any]) -> None:
