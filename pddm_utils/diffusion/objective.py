@@ -14,7 +14,8 @@ from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes, random_gr
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
-from pddm_utils.training.loop import Objective, torch_generators
+from pddm_utils.training.loop import Objective
+from pddm_utils.training.samples import torch_generators
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import Objective, SliceSource, Trainer, check_source
+from pddm_utils.training.loop import Objective, Trainer
+from pddm_utils.training.samples import SliceSource, check_source
 
 
 class Method(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import Scan
-from pddm_utils.training.loop import SliceSource
+from pddm_utils.training.samples import SliceSource
 
 
 class IntensityThreshold:

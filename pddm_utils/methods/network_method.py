@@ -18,7 +18,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.fast_cpu import for_inference
 from pddm_utils.methods.base import LearnedMethod, subject_seed
-from pddm_utils.training.loop import torch_generators
+from pddm_utils.training.samples import torch_generators
 
 WEIGHTS = "model.safetensors"
 _SLICES_AT_ONCE = 32  # bounds the memory of a network call

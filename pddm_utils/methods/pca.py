@@ -16,7 +16,8 @@ from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import SliceSource, check_source, draw_slices, finished_key, write_training
+from pddm_utils.training.loop import finished_key, write_training
+from pddm_utils.training.samples import SliceSource, check_source, draw_slices
 
 COMPONENTS = 64
 WEIGHTS = "model.safetensors"

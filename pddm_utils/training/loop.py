@@ -32,41 +32,11 @@ from pddm_utils.core.provenance import made_with, warn_of_others
 from pddm_utils.core.settings import Settings
 from pddm_utils.training.checkpoint import load_checkpoint, save_checkpoint
 from pddm_utils.training.estimate import estimate_training
+from pddm_utils.training.samples import SliceSource, check_source, draw_slices
 
 VALIDATION_DRAWS = 64  # fixed draws of (slice, noise, ...), the same for every model and seed
 _VALIDATION_SEED = 20230710
 _ESTIMATE_FROM_STEPS = 200  # fewer are over before an estimate is of use
-
-
-class SliceSource(Protocol):
-    """Healthy slices, read one at a time."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """One slice, `(H, W)` float32 in [0, 1]."""
-
-
-def check_source(source: SliceSource) -> None:
-    """Refuse an empty source of slices (`InputError`)."""
-    if len(source) == 0:
-        raise InputError("no training slices; check the manifest's train rows")
-
-
-def draw_slices(source: SliceSource, seed: int, samples: range) -> tuple[torch.Tensor, list[np.random.Generator]]:
-    """The slices with these global sample numbers: the same ones for every method with this seed.
-
-    Returns:
-        Slices `(B, 1, H, W)` in [-1, 1], and for each sample the generator of whatever else it needs.
-    """
-    rngs = [np.random.default_rng([seed, number]) for number in samples]
-    slices = [torch.from_numpy(source[int(rng.integers(len(source)))]) for rng in rngs]
-    return torch.stack(slices)[:, None] * 2 - 1, rngs
-
-
-def torch_generators(rngs: Sequence[np.random.Generator]) -> list[torch.Generator]:
-    """A torch generator on the CPU for each sample."""
-    return [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.methods.pddpm import PatchedDDPM
 from pddm_utils.methods.pipeline_method import PipelineMethod
 from pddm_utils.methods.registry import method_class, training_key
-from pddm_utils.training.loop import SliceSource
+from pddm_utils.training.samples import SliceSource
 
 MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
 _PAPER = {
