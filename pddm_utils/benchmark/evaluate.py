@@ -38,8 +38,8 @@ def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[n
 
 
 def every_nth_slice(scan: Scan, step: int) -> Scan:
-    """The scan with every `step`-th slice, for cheap comparisons between noise levels."""
-    part = slice(step // 2, None, step)
+    """The scan with every `step`-th slice, and at least one, for cheap comparisons between noise levels."""
+    part = slice(min(step // 2, len(scan.image) - 1), None, step)
     return Scan(
         scan.subject,
         scan.dataset,

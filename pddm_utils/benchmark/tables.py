@@ -38,11 +38,13 @@ def read_results(folder: str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 def is_healthy(dataset: str) -> bool:
     """Whether a data set holds scans without lesions."""
-    return dataset.endswith("-healthy")
+    return dataset.endswith(("-healthy", "-free"))
 
 
 def healthy_twin(dataset: str) -> str:
-    """The healthy test scans that a lesioned data set is held against, such as `ixi-t1-healthy` for `ixi-t1-ms`."""
+    """The lesion-free test scans that a data set is held against, such as `ixi-t1-healthy` for `ixi-t1-ms`."""
+    if dataset.startswith("soop-"):
+        return "soop-flair-free"
     return f"{dataset.rsplit('-', 1)[0]}-healthy"
 
 

@@ -14,7 +14,7 @@ from pddm_utils.core.errors import InputError
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 _CHOICES = {
-    "cohort": ("simulated", "ixi", "manifest"),
+    "cohort": ("simulated", "ixi", "soop", "manifest"),
     "contrast": ("T1", "T2", "FLAIR"),
     "network": ("smoke", "laptop", "wide", "paper"),
     "noise": ("gaussian", "simplex"),
@@ -31,11 +31,11 @@ class Settings:
 
     Attributes:
         profile: name of the profile.
-        cohort: who is trained on, `simulated`, `ixi` or `manifest`.
+        cohort: who is trained on, `simulated`, `ixi`, `soop` or `manifest`.
         manifest: CSV of a cohort of one's own, see `pddm_utils.data.manifest`; the numbers of subjects are upper
-            limits for it. Empty with another cohort.
+            limits for it, and for `soop`. Empty with another cohort.
         contrast: `T1`, `T2` or `FLAIR`.
-        train_subjects, val_subjects: healthy subjects to train on and to set thresholds on.
+        train_subjects, val_subjects: healthy subjects (`soop`: lesion-free patients) to train and to set thresholds on.
         val_lesion_subjects: lesioned validation subjects of each kind (noise level, lesion-val threshold).
         test_subjects: test subjects of each kind (tumour, ms, healthy).
         lesion_kinds: `tumour`, `ms`: which lesions validation and test subjects carry.
@@ -117,6 +117,8 @@ class Settings:
             raise InputError(f"setting lesion_kinds={list(self.lesion_kinds)}; choose among tumour, ms")
         if self.cohort == "ixi" and self.contrast != "T1":
             raise InputError(f"setting contrast={self.contrast!r}; the IXI scans at hand are T1")
+        if self.cohort == "soop" and self.contrast != "FLAIR":
+            raise InputError(f"setting contrast={self.contrast!r}; the SOOP slices are FLAIR")
         if (self.cohort == "manifest") != bool(self.manifest):
             raise InputError(
                 f"setting manifest={self.manifest!r}, cohort={self.cohort!r}; the cohort 'manifest' needs "

@@ -14,6 +14,8 @@ _LARGEST_BRAIN_ML = 2200.0
 _SMALLEST_BRAIN_ML = 500.0
 _CLEAR_BORDER = 0.95  # share of the volume's six faces that is background around a stripped brain
 _LARGEST_SECTION_CM2 = 195.0  # mean over a slab of a brain; heads have 230 and more
+_LARGEST_SLICE_CM2 = 250.0  # of one slice, where the brain is at its widest
+_CLEAR_EDGE = 0.8  # share of one slice's four edges that is background; a brain may touch them
 
 _EXTRACTION_VOXEL_MM = 2.0
 _SEPARATION_MM = (4.2, 4.6, 5.0, 6.0, 7.0)  # erosion that parts brain from scalp: the smallest that does
@@ -27,7 +29,7 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
 
     The background may have any one value, such as 0, -1 or -1024. Small differences from it around the brain
     (interpolation leaves some) count as background; dark fluid inside the brain counts as brain. A slab may end in the
-    brain on two opposite faces.
+    brain on two opposite faces. One slice is filled in its plane.
 
     Args:
         volume: a scan whose background was set to one value.
@@ -43,7 +45,7 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
     foreground = magnitude > _BACKGROUND_LEVEL * np.percentile(magnitude[magnitude > 0], 99)
     millilitres = foreground.sum() * _voxel_ml(volume)
     border = 1 - face_share(foreground)
-    limit = _LARGEST_BRAIN_ML if border >= _CLEAR_BORDER else _largest_slab_ml(volume, foreground)
+    limit = _largest_ml(volume, foreground, border)
     if millilitres > limit:
         raise InputError(
             f"{volume.path}: does not look skull-stripped ({millilitres / 1000:.1f} litres of foreground, "
@@ -52,9 +54,13 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
         )
     box = ndimage.find_objects(foreground.astype(np.uint8))[0]
     brain = np.zeros_like(foreground)
+    cross = ndimage.generate_binary_structure(3, 1)
+    for axis in range(3):
+        if foreground.shape[axis] == 1:  # nothing lies before or behind a slice
+            cross[tuple(slice(None, None, 2) if other == axis else slice(None) for other in range(3))] = False
     # Dark fluid on the surface drops under the level: closing brings it back where the file has values.
-    closed = ndimage.binary_closing(foreground[box], iterations=2) & (magnitude[box] > 0)
-    brain[box] = ndimage.binary_fill_holes(main_components(foreground[box] | closed))
+    closed = ndimage.binary_closing(foreground[box], cross, iterations=2) & (magnitude[box] > 0)
+    brain[box] = ndimage.binary_fill_holes(main_components(foreground[box] | closed), cross)
     return brain
 
 
@@ -83,6 +89,8 @@ def extract_brain(volume: LoadedVolume) -> np.ndarray:
     Raises:
         InputError: no piece of the size of a brain (0.5 to 1.8 litres) comes apart from the scalp.
     """
+    if 1 in volume.data.shape:
+        raise InputError(f"{volume.path}: one slice, and brain extraction needs a volume; give a brain mask")
     zoom = np.minimum(1.0, np.linalg.norm(volume.affine[:3, :3], axis=0) / _EXTRACTION_VOXEL_MM)
     coarse = ndimage.zoom(volume.data, zoom, order=1, grid_mode=True, mode="nearest")
     sampling = np.linalg.norm(volume.affine[:3, :3], axis=0) * volume.data.shape / coarse.shape
@@ -164,9 +172,17 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
 
 
 def face_share(mask: np.ndarray) -> float:
-    """Share of the voxels on the volume's six faces that are in a mask."""
-    interior = mask[1:-1, 1:-1, 1:-1]
+    """Share of the voxels on the volume's six faces, or on a slice's four edges, that are in a mask."""
+    interior = mask[tuple(slice(1, -1) if size > 1 else slice(None) for size in mask.shape)]
     return float((mask.sum() - interior.sum()) / (mask.size - interior.size))
+
+
+def _largest_ml(volume: LoadedVolume, foreground: np.ndarray, border: float) -> float:
+    """How much foreground a skull-stripped scan can have whose faces are background to the share `border`."""
+    if 1 in foreground.shape:
+        thickness_mm = np.linalg.norm(volume.affine[:3, foreground.shape.index(1)])
+        return _LARGEST_SLICE_CM2 * thickness_mm / 10 if border >= _CLEAR_EDGE else 0.0
+    return _LARGEST_BRAIN_ML if border >= _CLEAR_BORDER else _largest_slab_ml(volume, foreground)
 
 
 def _largest_slab_ml(volume: LoadedVolume, foreground: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.data.sources.simulated import simulated_rows
+from pddm_utils.data.sources.soop import soop_rows
 
 MSLUB_CONTRASTS = {"mslub-t1": "T1", "mslub-t2": "T2", "mslub-flair": "FLAIR"}
 
@@ -21,8 +22,8 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
     """All manifest rows of a profile.
 
     Args:
-        settings: the profile. An IXI cohort needs `PDDM_DATA`; extra test sets of real scans are left out of a
-            simulated cohort when `PDDM_DATA` is not set (see `missing_test_sets`).
+        settings: the profile. IXI and SOOP need `PDDM_DATA`; extra test sets of real scans are left out of a simulated
+            cohort when `PDDM_DATA` is not set (see `missing_test_sets`).
 
     Raises:
         InputError: real scans are needed and not there, an unknown test set, or a subject in two splits.
@@ -40,6 +41,14 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
             raise InputError(f"setting train_subjects={settings.train_subjects}; there are {train}")
         lesioned = sorted({row.subject for row in rows if row.split == "val"})[: settings.val_lesion_subjects]
         rows = [row for row in rows if row.split != "val" or not row.lesion_mask or row.subject in lesioned]
+    elif settings.cohort == "soop":
+        rows = soop_rows(
+            require_data_root(),
+            train=settings.train_subjects,
+            val=settings.val_subjects,
+            val_lesion=settings.val_lesion_subjects,
+            test=settings.test_subjects,
+        )
     elif settings.cohort == "manifest":
         rows = _manifest_rows(settings)
     else:
@@ -117,4 +126,4 @@ def fold_rows(rows: Sequence[ManifestRow], fold: int, folds: int) -> list[Manife
 
 def missing_test_sets(settings: Settings) -> list[str]:
     """Extra test sets that are left out because `PDDM_DATA` is not set."""
-    return [] if data_root() is not None or settings.cohort == "ixi" else list(settings.extra_test_sets)
+    return [] if data_root() is not None or settings.cohort in ("ixi", "soop") else list(settings.extra_test_sets)

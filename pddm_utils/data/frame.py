@@ -37,6 +37,8 @@ class Frame:
 def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.ndarray | None = None) -> Frame:
     """Reorient to RAS, resample to 2 mm, centre the brain in 96x96 and keep every slice that holds brain.
 
+    A scan of one axial slice stays one slice: it is resampled in-plane and keeps its thickness.
+
     The frame's axes are the scan's own, reordered and flipped to the nearest RAS orientation: an oblique scan
     stays oblique and its affine says so. Voxels finer than 2 mm are smoothed first (Gaussian that widens
     their profile to 2 mm); image and brain mask are interpolated linearly, the image with the brain mask as
@@ -52,15 +54,18 @@ def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.
         The frame.
 
     Raises:
-        InputError: the brain does not fit 192 mm in-plane; most of the lesion lies outside the brain, or no
-            lesion voxel is left at 2 mm.
+        InputError: one slice that is not axial; the brain does not fit 192 mm in-plane; most of the lesion lies
+            outside the brain, or no lesion voxel is left at 2 mm.
     """
     turn = nib.orientations.io_orientation(scan_volume.affine)
     affine = scan_volume.affine @ nib.orientations.inv_ornt_aff(turn, scan_volume.data.shape)
     image, inside = (nib.orientations.apply_orientation(array, turn) for array in (scan_volume.data, brain_mask))
+    if 1 in image.shape[:2]:
+        raise InputError(f"{scan_volume.path}: one slice that is not axial; methods look at axial slices, give one")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     step = VOXEL_SIZE_MM / spacing  # source voxels per frame voxel
     step[np.abs(step - 1) < _SAME_GRID] = 1  # rounding in a header must not move or blur a voxel
+    step[np.array(image.shape) == 1] = 1
     first, last = _brain_bounds(inside)
     _check_fits(scan_volume.path, inside, first, last, step)
     origin, shape = _place_frame(first, last, step)

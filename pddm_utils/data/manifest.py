@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import user_path, whole_file
-from pddm_utils.data.scan import CONTRASTS
+from pddm_utils.data.scan import CONTRASTS, PERCENTILES, SCALINGS
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.text_tables import read_table
 
@@ -36,6 +36,8 @@ class ManifestRow:
         split: `"train"`, `"val"` or `"test"`.
         dataset: name of the data set, such as `ixi-t1-healthy`.
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
+        scaling: how intensities come to [0, 1], see `scale_to_unit_range`; a CSV has this column only where a scan is
+            not scaled by percentiles.
     """
 
     subject: str
@@ -45,6 +47,7 @@ class ManifestRow:
     split: str
     dataset: str
     contrast: str
+    scaling: str = PERCENTILES
 
     @property
     def scan_id(self) -> str:
@@ -64,7 +67,8 @@ class ManifestRow:
         return (match[1], int(match[2])) if match else None
 
 
-COLUMNS = tuple(field.name for field in fields(ManifestRow))
+_ALL_COLUMNS = tuple(field.name for field in fields(ManifestRow))
+COLUMNS = _ALL_COLUMNS[:-1]  # those that every manifest has
 _OPTIONAL = ("brain_mask", "lesion_mask")
 _FILE_COLUMNS = ("image", *_OPTIONAL)
 
@@ -112,10 +116,11 @@ def write_manifest(rows: Iterable[ManifestRow], path: str | Path) -> None:
     rows, path = list(rows), user_path(path)
     check_rows(rows, source=path)
     folder = path.resolve().parent
+    columns = _ALL_COLUMNS if any(row.scaling != PERCENTILES for row in rows) else COLUMNS
     with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(astuple(_relative_to(row, folder)) for row in rows)
+        writer.writerow(columns)
+        writer.writerows(astuple(_relative_to(row, folder))[: len(columns)] for row in rows)
 
 
 def check_rows(rows: Iterable[ManifestRow], source: str | Path = "manifest") -> None:
@@ -161,6 +166,8 @@ def _row_problems(row: ManifestRow) -> Iterator[str]:
         yield f"unknown split {row.split!r}; use one of {', '.join(SPLITS)}"
     if row.contrast and row.contrast not in CONTRASTS:
         yield f"unknown contrast {row.contrast!r}; use one of {', '.join(CONTRASTS)}"
+    if row.scaling not in SCALINGS:
+        yield f"unknown scaling {row.scaling!r}; use one of {', '.join(SCALINGS)}"
     if row.image.startswith("simulated:"):
         if row.simulated_index is None:
             yield f"malformed image {row.image!r}; write simulated:<index>, such as simulated:3"
@@ -202,6 +209,7 @@ def _row_of(record: dict[str, str], folder: Path) -> ManifestRow:
     """One record as a row with absolute paths, split and contrast as this project writes them."""
     values = {column: record[column] for column in COLUMNS}
     values |= {"split": values["split"].lower(), "contrast": contrast_named(values["contrast"])}
+    values["scaling"] = record.get("scaling") or PERCENTILES
     for column in _FILE_COLUMNS:
         if values[column] and not _is_special(values[column]):
             values[column] = str(folder / user_path(values[column]))

@@ -24,7 +24,7 @@ from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.frame import Frame, to_frame
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.mask_files import load_brain_mask, load_lesion_mask
-from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
+from pddm_utils.data.scan import PERCENTILES, SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
 from pddm_utils.data.simulation.lesions import estimate_tissues, insert_lesion
@@ -80,7 +80,7 @@ def prepare_scan(row: ManifestRow) -> Scan:
             image, frame.brain_mask, tissues, row.contrast, kind, np.random.default_rng(seed)
         )
     try:
-        image = scale_to_unit_range(image, frame.brain_mask)
+        image = scale_to_unit_range(image, frame.brain_mask, row.scaling)
     except ValueError as error:
         raise InputError(f"{row.image}: {error}; check the brain mask") from None
     return Scan(row.subject, row.dataset, row.contrast, image, frame.brain_mask, lesion_mask, frame.affine)
@@ -275,6 +275,7 @@ def data_digest(rows: Sequence[ManifestRow]) -> str:
             row.split,
             row.contrast,
             *map(_content_hash, (row.image, row.brain_mask, row.lesion_mask)),
+            *_scaling_key(row),
         )
         for row in rows
     ]
@@ -285,7 +286,13 @@ def _cache_key(row: ManifestRow) -> str:
     """Hash of all that a prepared scan depends on; names of subject, data set and files are no part of it."""
     parts = [str(_PREPARATION), row.contrast]
     parts += [_content_hash(value) for value in (row.image, row.brain_mask, row.lesion_mask)]
+    parts += _scaling_key(row)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:32]
+
+
+def _scaling_key(row: ManifestRow) -> list[str]:
+    """Nothing for the usual scaling, so that what was prepared before there was another one keeps its key."""
+    return [] if row.scaling == PERCENTILES else [row.scaling]
 
 
 def _content_hash(value: str) -> str:

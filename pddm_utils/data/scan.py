@@ -11,11 +11,16 @@ INTENSITY_UNIT = "scaled intensity"  # of images in [0, 1], residuals and thresh
 SLICE_SIZE = 96
 VOXEL_SIZE_MM = 2.0
 VOXEL_VOLUME_ML = VOXEL_SIZE_MM**3 / 1000.0
+PERCENTILES, QUARTILES = "percentiles", "quartiles"
+SCALINGS = (PERCENTILES, QUARTILES)
+_REACH = 3.0  # interquartile ranges below and above the median that [0, 1] covers
 
 
 @dataclass(frozen=True)
 class Scan:
     """One volume in the prepared frame: 2 mm axial slices of 96x96 voxels, every slice that holds brain.
+
+    A scan of one slice is a volume with D = 1.
 
     Arrays have shape `(D, H, W)` = (z, y, x): axis 0 runs inferior to superior, axis 1 posterior to anterior,
     axis 2 patient left to right (the transpose of an RAS array).
@@ -39,12 +44,14 @@ class Scan:
     affine: np.ndarray
 
 
-def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
-    """Map the 1st-99th percentile inside the brain to [0, 1], clip, and zero everything outside the brain.
+def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray, scaling: str = PERCENTILES) -> np.ndarray:
+    """Map a range of intensities inside the brain to [0, 1], clip, and zero everything outside the brain.
 
     Args:
         image: `(D, H, W)` raw intensities.
         brain_mask: `(D, H, W)` bool.
+        scaling: which range: `percentiles` from the 1st to the 99th; `quartiles` three interquartile ranges to either
+            side of the median, so that a large bright lesion moves neither end and healthy tissue lies around 0.5.
 
     Returns:
         float32 array of the same shape in [0, 1].
@@ -55,7 +62,11 @@ def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray
     inside = image[brain_mask]
     if inside.size == 0:
         raise ValueError("the brain mask is empty")
-    low, high = np.percentile(inside, (1, 99))
+    if scaling == QUARTILES:
+        first, median, third = np.percentile(inside, (25, 50, 75))
+        low, high = median - _REACH * (third - first), median + _REACH * (third - first)
+    else:
+        low, high = np.percentile(inside, (1, 99))
     if not high > low:
         raise ValueError("intensities inside the brain do not vary")
     scaled = np.clip((image - low) / (high - low), 0.0, 1.0)

@@ -157,10 +157,8 @@ def _three_axes(path: Path, shape: tuple[int, ...], channel: int | None) -> tupl
         shape = shape[:3]
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3 or min(shape) < 2:
-        raise InputError(
-            f"{path}: {len(whole)}-D image of shape {whole}; pass one 3-D volume with at least 2 voxels along each axis"
-        )
+    if len(shape) != 3 or sorted(shape)[1] < 2:
+        raise InputError(f"{path}: {len(whole)}-D image of shape {whole}; pass one 3-D volume or one slice of a volume")
     return shape
 
 

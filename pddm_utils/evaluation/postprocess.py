@@ -12,6 +12,7 @@ CONNECTIVITY_26 = np.ones((3, 3, 3), dtype=bool)
 EROSION_ITERATIONS = 3
 _CROSS = ndimage.generate_binary_structure(2, 1)[None]  # within a slice
 MEDIAN_SIZE = 5
+MEDIAN_SIZE_OF_SLICE = 3  # in the plane, for a scan of one slice
 MAX_DROPPED_VOXELS = 7
 _CHUNK = 4096  # neighbourhoods sorted at a time: 4096 * 125 float32 stay in the L2 cache
 
@@ -64,17 +65,18 @@ def erode_in_plane(brain_mask: np.ndarray, iterations: int = EROSION_ITERATIONS)
     return ndimage.binary_erosion(mask, _CROSS, iterations) if iterations else mask
 
 
-def median_filter(values: np.ndarray, mask: np.ndarray, size: int = MEDIAN_SIZE) -> np.ndarray:
+def median_filter(values: np.ndarray, mask: np.ndarray, size: int | None = None) -> np.ndarray:
     """3-D median over a cube of `size` voxels, computed only at the voxels of `mask`.
 
     Inside the mask the result equals `scipy.ndimage.median_filter(values, size)` bit for bit. The border mode
     is scipy's default, `reflect`: beyond the frame the volume is mirrored, edge voxel included. Neighbours
-    outside the mask enter with the value they have.
+    outside the mask enter with the value they have. One slice is mirrored into copies of itself, whose median is that
+    of a square in the plane.
 
     Args:
         values: `(D, H, W)` floats without NaN.
         mask: `(D, H, W)` bool, where to compute.
-        size: odd edge length in voxels.
+        size: odd edge length in voxels; None for 5, and for 3 in a scan of one slice.
 
     Returns:
         `(D, H, W)`, the dtype of `values`, zero outside the mask.
@@ -83,6 +85,8 @@ def median_filter(values: np.ndarray, mask: np.ndarray, size: int = MEDIAN_SIZE)
         ValueError: if the shapes differ, `size` is even or below 1, or `values` holds NaN.
     """
     same_shape(values=values, mask=mask)
+    if size is None:
+        size = MEDIAN_SIZE_OF_SLICE if len(values) == 1 else MEDIAN_SIZE
     if size < 1 or size % 2 == 0:
         raise ValueError(f"the size of a median filter must be odd and positive, got {size}")
     if np.isnan(values).any():
@@ -106,7 +110,7 @@ def anomaly_map(
     brain_mask: np.ndarray,
     iterations: int = EROSION_ITERATIONS,
 ) -> np.ndarray:
-    """Absolute residual |x - x^| in the eroded brain, median filtered over 5x5x5 voxels.
+    """Absolute residual |x - x^| in the eroded brain, median filtered over 5x5x5 voxels (one slice: 3x3).
 
     The residual is set to zero outside the eroded mask before the filter, and the result after it.
 

@@ -23,7 +23,9 @@ def require_data_root() -> Path:
     """
     root = data_root()
     if root is None:
-        raise InputError("PDDM_DATA: not set; set it to the folder that holds ixi-t1-2mm/ and mslub-mni/")
+        raise InputError("PDDM_DATA: not set; set it to the folder that holds ixi-t1-2mm/, mslub-mni/ and soop-flair/")
     if not root.is_dir():
-        raise InputError(f"PDDM_DATA: {root} is no folder; set it to the folder that holds ixi-t1-2mm/ and mslub-mni/")
+        raise InputError(
+            f"PDDM_DATA: {root} is no folder; set it to the folder that holds ixi-t1-2mm/, mslub-mni/ and soop-flair/"
+        )
     return root
