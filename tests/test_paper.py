@@ -15,7 +15,7 @@ from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.diffusion.network import parameter_count
-from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.diffusion.pipeline import load_pipeline, make_scheduler
 from pddm_utils.methods.registry import make_method
 from pddm_utils.training import loop as training
 from pddm_utils.training.estimate import estimate_training
@@ -39,11 +39,19 @@ def test_paper_profile_is_the_reproduction_sheet() -> None:
         "batch_size": 32,
         "learning_rate": 1e-4,
         "ema_decay": 0.0,
-        "timesteps": (499,),
-        "authors_timestep": 499,
+        "timesteps": (333,),
+        "authors_timestep": 333,
     }
     assert {name: getattr(paper, name) for name in sheet} == sheet
     assert set(learning_rates(paper, 100)) == {1e-4}
+
+
+def test_level_of_unit_variance_noise_is_as_strong_as_the_published_one() -> None:
+    """Their simplex noise has a standard deviation of about 0.58, ours 1: equal noise-to-signal ratios."""
+    alpha_bar = make_scheduler("squaredcos_cap_v2").alphas_cumprod
+    ratio = ((1 - alpha_bar) / alpha_bar).sqrt()
+    assert int((ratio - 0.58 * ratio[499]).abs().argmin()) == load_settings("paper").authors_timestep
+    assert float(ratio[333]) == pytest.approx(0.59, abs=0.005)
 
 
 def test_corrected_profile_trains_the_same_and_chooses_on_validation() -> None:

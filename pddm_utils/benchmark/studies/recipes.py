@@ -26,6 +26,7 @@ from pddm_utils.methods.registry import method_class, training_key
 from pddm_utils.training.samples import SliceSource
 
 MIXED_SIZES = (16, 24, 32, 48, 64, 96)  # pixels; the last is the whole slice
+_SIMPLEX_LEVEL = 333  # of unit variance: the noise-to-signal ratio of the authors' 499, whose noise has less
 _PAPER = {
     "noise": "simplex",
     "timestep_power": 1,
@@ -33,6 +34,7 @@ _PAPER = {
     "learning_rate": 1e-4,
     "learning_rate_decay": "none",
     "ema_decay": 0.0,
+    "authors_timestep": _SIMPLEX_LEVEL,
 }
 _SIMULATED_T1 = {
     "cohort": "simulated",
@@ -86,7 +88,7 @@ class Recipe:
 RECIPES = {
     "fixed grid": Recipe("methods"),
     "random boxes": Recipe("methods", "pddpm-random"),
-    "simplex noise": Recipe("methods", changes={"noise": "simplex"}),
+    "simplex noise": Recipe("methods", changes={"noise": "simplex", "authors_timestep": _SIMPLEX_LEVEL}),
     "whole slice": Recipe("methods", "ddpm"),
     "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
     "the paper's": Recipe("methods", changes=_PAPER),

@@ -107,7 +107,7 @@ def trained_study(run: Ablations, name: str, folders: Mapping[str, Path]) -> Stu
     for recipe, model in models.items():
         for box in question.box_sizes or (model.pipeline.config.box_size,):
             chosen = chosen_level(run, recipe, model, settings, question.levels or settings.timesteps, box)
-            for kind, level in {"validation": chosen, "authors": settings.authors_timestep}.items():
+            for kind, level in {"validation": chosen, "authors": RECIPES[recipe].settings.authors_timestep}.items():
                 columns = {"variant": recipe, "box_size": box, "noise_level": kind, "timestep": level}
                 variants.append(Variant(recipe, columns, (Rebuild(level=level, box=box),)))
     limit = max(1, round(run.subjects * question.share))
