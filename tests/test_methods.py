@@ -44,7 +44,7 @@ from pddm_utils.training.loop import read_training
 from test_training import ArraySlices
 
 SMALL = {"train_steps": 12, "checkpoint_every": 4, "batch_size": 4, "box_size": 16, "stride": 16, "warmup_steps": 2}
-METHOD_PAGE = (Path(__file__).parents[1] / "book" / "method.md").read_text(encoding="utf-8")
+METHOD_PAGE = (Path(__file__).parents[1] / "book" / "other_methods.md").read_text(encoding="utf-8")
 PUBLISHED = set(load_settings("methods").methods)  # those with results in the project
 NETWORK_METHODS = [name for name in TRAINED_METHODS if issubclass(method_class(name), NetworkMethod)]
 

@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import papermill
 import pytest
+import yaml
 
 from book_build import ROOT, TIMEOUT_S, execute_smoke, notebook_paths, run_notebook
 
@@ -64,7 +65,16 @@ def execute(path: Path, output: Path, parameters: Mapping[str, Any]) -> nbformat
 
 
 def test_all_notebooks_are_in_the_book() -> None:
-    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == sorted(notebook_paths())
+    assert sorted((ROOT / "notebooks").glob("*.ipynb")) == notebook_paths(), "in the order of their numbers"
+
+
+def test_the_sidebar_has_the_numbers_of_the_chapters() -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for chapter in [chapter for part in toc["parts"] for chapter in part["chapters"]]:
+        if chapter["file"].startswith("notebooks/"):
+            heading = nbformat.read(ROOT / f"{chapter['file']}.ipynb", as_version=4).cells[0].source.splitlines()[0]
+            number = int(chapter["file"].removeprefix("notebooks/")[:2])
+            assert chapter["title"] == f"{number} {heading.removeprefix('# ')}"
 
 
 @each_notebook

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,12 +13,13 @@ from urllib.parse import unquote, urlsplit
 import matplotlib.image as mpimg
 import pytest
 import yaml
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from barriers import serious_findings
 from book_build import ROOT, built_site, toc_pages
 from browser import open_browser
+from fits import misfits
 
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 LOOKS = {
@@ -128,6 +130,20 @@ def test_page_loads_clean(name: str, look: str, contexts: dict[str, BrowserConte
     theme = page.evaluate("() => document.documentElement.dataset.theme")
     assert theme == LOOKS[look]["color_scheme"]
     assert serious_findings(page, RULES[look]) == []
+    assert misfits(page) == []
+    page.close()
+
+
+def test_the_contents_of_a_page_open_from_their_button(browser: Browser, address: str) -> None:
+    page = open_site(browser, f"{address}/book/method.html", viewport={"width": 1280, "height": 900})
+    contents = page.locator("nav.page-toc").first
+    assert contents.is_hidden()
+    page.locator("button.secondary-toggle").click()
+    assert contents.is_visible() and serious_findings(page, ["color-contrast"]) == []
+    page.keyboard.press("Escape")
+    assert contents.is_hidden()
+    page.set_viewport_size({"width": 1500, "height": 900})
+    assert contents.is_visible()
     page.close()
 
 
@@ -186,6 +202,25 @@ def test_paper_shows_text_and_figures_alone(browser: Browser, address: str) -> N
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "print.png", full_page=True)
     page.close()
+
+
+def is_exercise(tag: Tag) -> bool:
+    """Whether a paragraph begins with a number in bold type."""
+    first = next(tag.children, None) if tag.name == "p" else None
+    return isinstance(first, Tag) and first.name == "strong" and re.fullmatch(r"\d+\.", first.text) is not None
+
+
+@pytest.mark.parametrize("name", [name for name in toc_pages() if name.startswith("notebooks/")])
+def test_an_exercise_tells_nothing_before_its_fold_is_opened(name: str, site: Path) -> None:
+    section = BeautifulSoup((site / f"{name}.html").read_text(), "html.parser").find("section", id="exercises")
+    parts = section.find_all(True, recursive=False)
+    exercises = [parts.index(tag) for tag in parts if is_exercise(tag)]
+    assert len(exercises) >= 3
+    for start, end in zip(exercises, [*exercises[1:], len(parts)], strict=True):
+        (fold,) = [tag for tag in parts[start:end] if "solution" in tag.get("class", ())]
+        assert fold.name == "details" and not fold.has_attr("open") and fold.summary.text == "Solution"
+        assert fold is parts[end - 1], "what follows the solution is inside it"
+        assert fold.select(".cell_input") and fold.select(".cell_output") and not fold.select("details")
 
 
 @pytest.mark.parametrize("name", toc_pages())

@@ -1,4 +1,5 @@
-// Citations tell what they cite when pointed at or focused; what scrolls sideways can be scrolled by keyboard.
+// Citations tell what they cite when pointed at or focused; a table that scrolls sideways says so and can be scrolled by
+// keyboard.
 
 function citationNotes() {
   const note = Object.assign(document.createElement("div"), { id: "citation-note", role: "tooltip", hidden: true });
@@ -38,10 +39,15 @@ function citationNotes() {
 }
 
 function focusWhatScrolls() {
-  for (const box of document.querySelectorAll(".bd-article :is(table, pre, mjx-container[display='true'])"))
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  for (const table of document.querySelectorAll(".bd-article table")) {
+    const wide = table.scrollWidth > table.clientWidth + 1;
+    table.classList.toggle("scrolls", wide); // the style sheet says it in words
+    if (wide) table.tabIndex = 0;
+    else table.removeAttribute("tabindex");
+  }
 }
 
 addEventListener("DOMContentLoaded", citationNotes);
 addEventListener("load", () => document.fonts.ready.then(focusWhatScrolls));
 addEventListener("resize", focusWhatScrolls);
+addEventListener("toggle", focusWhatScrolls, { capture: true }); // a table in a fold has no width before

@@ -42,6 +42,13 @@ def _hero(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out} ({subject})")
 
 
+def _method_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.method_picture import save_method_picture
+
+    save_method_picture(Path(arguments.runs), Path(arguments.out), arguments.subject)
+    print(f"written: {arguments.out}")
+
+
 def _social(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.pictures import save_social_preview
 
@@ -98,6 +105,11 @@ def _add_pictures(commands: Commands) -> None:
         "hero", _hero, "draw the median test subject of a finished benchmark", "--profile real", profile
     )
     hero.add_argument("--out", default="book/figures/hero.png")
+
+    method = commands.add("method-figure", _method_figure, "draw the method on one slice of a simulated scan")
+    method.add_argument("--runs", default="runs", help="folder for prepared scans")
+    method.add_argument("--subject", type=int, default=0, help="which test subject with a tumour, from 0 on")
+    method.add_argument("--out", default="book/figures/method.png")
 
     social = commands.add("social", _social, "draw the picture that a shared link shows", "--profile demo", profile)
     social.add_argument("--out", default="book/_static/social.png")
