@@ -49,6 +49,7 @@ def main(jobs: int) -> int:
     """Execute what is missing; the exit code is 1, after all were tried, if a cell raised."""
     timeout_s = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["execute"]["timeout"]
     # Kernels share the processor instead of each taking all of it.
+    os.environ["PDDM_BOOK"] = "1"  # figures on a transparent ground
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     cache = get_cache(str(CACHE))
     paths = missing(cache)

@@ -55,7 +55,7 @@ def execute_smoke(path: Path, folder: Path) -> Path:
     """
     output = folder / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["PDDM_PROFILE"] = "smoke"
+    os.environ |= {"PDDM_PROFILE": "smoke", "PDDM_BOOK": "1"}
     before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         papermill.execute_notebook(

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from pddm_utils.__main__ import main
-from pddm_utils.benchmark.figures import draw_curves, draw_variants
+from pddm_utils.benchmark.figures import draw_curves, draw_variants, variants_figure
 from pddm_utils.benchmark.studies.ablation_tables import (
     against_reference,
+    difference_lines,
     mean_table,
+    paired_line,
     read_ablation,
     threshold_rules,
     trained_markdown,
@@ -311,6 +313,16 @@ def test_means_and_differences_are_over_subjects() -> None:
         against_reference(made_up(), "noise", "c")
 
 
+def test_differences_in_words() -> None:
+    lines = difference_lines(made_up(), "noise", "a").splitlines()
+    assert lines == ["AUPRC minus that of 'a':", "pDDPM, patched, b: +0.050 [+0.050, +0.050], better"]
+    few = made_up()[made_up().subject.isin(made_up().subject.unique()[:3])]
+    assert "too few subjects" in difference_lines(few, "noise", "a")
+    first = made_up()[made_up().noise == "a"]
+    line = paired_line(pd.concat([first, first.assign(method="ddpm", auprc=first.auprc - 0.1)]), "pddpm", "ddpm")
+    assert line.startswith("pDDPM, patched 0.250, DDPM") and "difference +0.100 [+0.100, +0.100]" in line
+
+
 def test_figures_draw_the_means() -> None:
     _, (left, right) = plt.subplots(1, 2)
     means = draw_curves(left, made_up(), "strength")
@@ -318,7 +330,10 @@ def test_figures_draw_the_means() -> None:
     assert line.get_color() == METHOD_COLOURS["pddpm"] and left.get_ylim()[0] == 0
     np.testing.assert_allclose(line.get_data(), [[1, 2], [0.25, 0.3]])
     drawn = draw_variants(right, made_up(), ["noise"])
-    assert [text.get_text() for text in right.get_yticklabels()] == ["pDDPM, patched: a", "pDDPM, patched: b"]
+    assert [text.get_text() for text in right.get_yticklabels()] == ["a", "b"], "one method"
+    both = pd.concat([made_up(), made_up().assign(method="ddpm")])
+    labels = [text.get_text() for text in variants_figure(both, ["noise"]).axes[0].get_yticklabels()]
+    assert labels[0] == "pDDPM, patched\na" and len(labels) == 4
     diamonds = [line.get_xdata()[0] for line in right.lines if line.get_marker() == "D"]
     np.testing.assert_allclose(diamonds, drawn["mean"])
     np.testing.assert_allclose(means["mean"], drawn["mean"])

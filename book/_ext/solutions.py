@@ -1,6 +1,6 @@
 """Sphinx extension: the solution of an exercise is one fold that holds its code, its output and its words.
 
-In the section "Exercises" of a chapter, everything from a cell with the tag `hide-cell` to the next exercise is a solution.
+In the section "Exercises" of a chapter, all from a cell with the tag `hide-cell` to the next exercise is a solution.
 """
 
 from __future__ import annotations

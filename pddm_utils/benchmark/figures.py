@@ -23,7 +23,7 @@ from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_band
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import METHOD_NAMES
 from pddm_utils.show.figures import MAP_LABEL, RESIDUAL_COLOURS, method_colour, method_label, telling_slice
-from pddm_utils.show.style import INK, colour_bar, colour_limit, outline, panel, styled
+from pddm_utils.show.style import INK, WIDTH, colour_limit, outline, panel, styled
 
 RANKS = ("worst", "median", "best")
 _LINES = ("-", "--", ":", "-.")
@@ -44,7 +44,7 @@ def precision_recall_bands(curves: Mapping[str, np.ndarray], title: str = "") ->
     """
     if not curves or any(values.shape[1:] != RECALL_GRID.shape for values in curves.values()):
         raise InputError("precision_recall_bands: pass a data set's curves as read_curves gives them")
-    figure, axes = plt.subplots(figsize=(5.2, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     for name in sorted(curves, key=_place):
         mean, low, high = bootstrap_band(curves[name])
         # Recall 0 is one point, above the others by construction: the curve starts at the first percent.
@@ -53,8 +53,8 @@ def precision_recall_bands(curves: Mapping[str, np.ndarray], title: str = "") ->
     subjects = max(len(values) for values in curves.values())
     band = "95 % band over subjects" if subjects >= MIN_SUBJECTS else "too few for a band"
     axes.set(xlabel="recall", ylabel="precision, mean over subjects", xlim=(0, 1), ylim=(0, None))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.suptitle(f"{title}, {subjects} subjects, {band}".removeprefix(", "), fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.suptitle(f"{title}, {subjects} subjects, {band}".removeprefix(", "))
     return figure
 
 
@@ -97,7 +97,7 @@ def cost_quality(summary: pd.DataFrame, dataset: str, costs: Mapping[str, float]
     rows = summary[(summary.dataset == dataset) & summary.method.isin(list(costs))]
     if rows.empty:
         raise InputError(f"cost_quality: no method of {dataset} has a score and a cost")
-    figure, axes = plt.subplots(figsize=(5.6, 3.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.6), layout="constrained")
     positive = [costs[name] for name in rows.method if costs[name] > 0]
     left = min(positive, default=1.0)
     for row in rows.itertuples():
@@ -119,8 +119,8 @@ def cost_quality(summary: pd.DataFrame, dataset: str, costs: Mapping[str, float]
     else:
         axes.set_xscale("log")
     axes.set(xlabel=unit, ylabel="AUPRC, mean and 95 % interval", ylim=(0, None))
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
-    figure.suptitle(f"{dataset}, {int(rows.subjects.max())} subjects", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2)
+    figure.suptitle(f"{dataset}, {int(rows.subjects.max())} subjects")
     return figure
 
 
@@ -151,43 +151,38 @@ def ranked_subjects(scores: pd.DataFrame, dataset: str, method: str = "pddpm") -
 def ranked_panel(
     scans: Mapping[str, Scan], rebuilt: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
 ) -> Figure:
-    """Scans side by side: the slice with most lesion, then each method's reconstruction and anomaly map of it.
+    """Scans side by side: the slice with most lesion, then each method's anomaly map of it.
 
     Args:
         scans: by rank, such as `worst`.
         rebuilt: by method, then by rank: reconstruction and anomaly map, both `(D, H, W)`.
 
     Returns:
-        The figure; over each map stands the AUPRC of the whole scan. Every scan has one colour scale for all methods.
+        The figure; over each map stands the AUPRC of the whole scan. Every scan has one colour scale for all methods,
+        whose ends stand under it.
 
     Raises:
         InputError: no scan, no method, or a method without one of the scans.
     """
     if not scans or not rebuilt or any(set(pairs) != set(scans) for pairs in rebuilt.values()):
         raise InputError("ranked_panel: pass scans by rank, and of every method a pair of volumes for each of them")
-    figure, grid = plt.subplots(
-        len(rebuilt) + 1,
-        2 * len(scans),
-        squeeze=False,
-        layout="constrained",
-        figsize=(3.1 * len(scans) + 0.9, 1.6 * (len(rebuilt) + 1) + 0.3),
-    )
-    for column, (rank, scan) in enumerate(scans.items()):
-        index, axes = telling_slice(scan), grid[:, 2 * column : 2 * column + 2]
+    size = (WIDTH, 6.4 / 3 * (len(rebuilt) + 1))
+    figure, grid = plt.subplots(len(rebuilt) + 1, len(scans), squeeze=False, layout="constrained", figsize=size)
+    for (rank, scan), axes in zip(scans.items(), grid.T, strict=True):
+        index = telling_slice(scan)
         aspect = float(np.divide(*np.linalg.norm(scan.affine[:3, :3], axis=0)[[1, 0]]))
-        panel(axes[0, 0], scan.image[index], f"{rank}:\n{scan.subject}", aspect)
-        panel(axes[0, 1], scan.image[index], "lesion", aspect)
-        outline(axes[0, 1], scan.lesion_mask[index])
+        panel(axes[0], scan.image[index], f"{rank}:\n{scan.subject}", aspect)
+        outline(axes[0], scan.lesion_mask[index])
         limit = colour_limit(*(pairs[rank][1][index] for pairs in rebuilt.values()))
-        for (left, right), (name, pairs) in zip(axes[1:], rebuilt.items(), strict=True):
-            reconstruction, anomalies = pairs[rank]
-            panel(left, reconstruction[index], "", aspect)
+        for one, (name, pairs) in zip(axes[1:], rebuilt.items(), strict=True):
+            anomalies = pairs[rank][1]
             title = f"AUPRC {average_precision(anomalies, scan.lesion_mask):.3f}"
-            shown = panel(right, anomalies[index], title, aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
-            if column == 0:
-                left.set_ylabel(method_label(name).replace(", ", ",\n"), color=INK, fontsize=8)
-                left.spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
-        colour_bar(figure, shown, axes, MAP_LABEL if column == len(scans) - 1 else "")
+            shown = panel(one, anomalies[index], title, aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
+            if rank == next(iter(scans)):
+                one.set_ylabel(method_label(name).replace(", ", ",\n"), color=INK)
+                one.spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
+        shown.axes.set_xlabel(f"0 to {limit:.2f}")
+    figure.supxlabel(f"colours: {MAP_LABEL}, black to yellow")
     return figure
 
 
@@ -231,12 +226,14 @@ def draw_curves(
     axes.set(xlabel=x.replace("_", " "), ylabel=metric.replace("_", " "))
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(frameon=False)
     return means
 
 
 def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str], metric: str = "auprc") -> pd.DataFrame:
     """A row for each method and variant: pale dots are subjects, the diamond their mean with its 95 % interval.
+
+    Rows of a single method are named by their variant alone.
 
     Args:
         axes: where to draw.
@@ -256,14 +253,33 @@ def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str], metric: st
         axes.scatter(rows[metric], np.full(len(rows), place), s=14, color=colour, alpha=0.35, lw=0)
         axes.plot([row.low, row.high], [place, place], color=colour, lw=2)
         axes.plot([row.mean], [place], "D", color=colour, ms=6, mec="white", mew=0.6)
+    several = table["method"].nunique() > 1
     names = [
-        ": ".join((method_label(row.method), ", ".join(str(getattr(row, name)) for name in by)))
+        (f"{method_label(row.method)}\n" if several else "") + ", ".join(str(getattr(row, name)) for name in by)
         for row in means.itertuples()
     ]
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, names)
     axes.set(xlabel=metric.replace("_", " "), xlim=(min(0.0, axes.get_xlim()[0]), None), ylim=(-0.6, len(means) - 0.4))
     axes.spines[["top", "right"]].set_visible(False)
     return means
+
+
+@styled
+def variants_figure(table: pd.DataFrame, by: Sequence[str], title: str = "", metric: str = "auprc") -> Figure:
+    """One panel of `draw_variants`, as high as its rows ask for.
+
+    Args:
+        table, by, metric: as there.
+        title: shown above; the one method's name when left out and there is one.
+    """
+    methods = table["method"].unique()
+    rows = len(table.groupby(["method", *by], dropna=False))
+    height = (0.34 if len(methods) == 1 else 0.5) * rows + 1.0
+    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
+    draw_variants(axes, table, by, metric)
+    label = "AUPRC" if metric == "auprc" else metric.replace("_", " ")
+    axes.set(xlabel=label, title=title or (method_label(methods[0]) if len(methods) == 1 else ""))
+    return figure
 
 
 @styled

@@ -1,8 +1,8 @@
 """Figures: pure functions from arrays to matplotlib figures.
 
 Slices are drawn the radiological way: patient right on the left of the picture, anterior up, true to scale in
-millimetres. Every figure has a white ground of its own, so it reads on light and on dark pages. Figures are
-closed in pyplot: a notebook shows one where a cell ends with it, and once.
+millimetres. The look is that of `pddm_utils.show.style`. Figures are closed in pyplot: a notebook shows one where a
+cell ends with it, and once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import INTENSITY_UNIT, Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
-from pddm_utils.show.style import INK, LESION_COLOUR, colour_bar, colour_limit, panel, radiological, styled
+from pddm_utils.show.style import INK, LESION_COLOUR, WIDTH, colour_bar, colour_limit, panel, radiological, styled
 from pddm_utils.show.style import outline as draw_outline
 
 FOUND_COLOUR = "#56B4E9"
@@ -86,9 +86,9 @@ def _aspect(scan: Scan) -> float:
 def show_slices(
     scan: Scan,
     slice_indices: Sequence[int] | None = None,
-    num_slices: int = 8,
+    num_slices: int = 6,
     outline: bool = True,
-    columns: int = 4,
+    columns: int = 3,
 ) -> Figure:
     """A montage of axial slices.
 
@@ -109,14 +109,16 @@ def show_slices(
         _check(scan, index)
     columns = min(columns, len(slice_indices))
     rows = -(-len(slice_indices) // columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(1.9 * columns, 2.1 * rows), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(WIDTH * columns / 3, 2.4 * rows), squeeze=False, layout="constrained"
+    )
     for axes in grid.flat[len(slice_indices) :]:
         axes.set_visible(False)
     for axes, index in zip(grid.flat, slice_indices, strict=False):
         panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
         if outline:
             draw_outline(axes, scan.lesion_mask[index])
-    figure.suptitle(f"{scan.dataset}, {scan.subject}", fontsize=9)
+    figure.suptitle(f"{scan.dataset}, {scan.subject}")
     return figure
 
 
@@ -148,7 +150,8 @@ def show_reconstruction(
         found = anomaly_map * (anomaly_map > (threshold or 0))
         weight = scan.lesion_mask if scan.lesion_mask.any() else found
         index = int(weight.sum(axis=(1, 2)).argmax())
-    figure, axes = plt.subplots(1, 4, figsize=(9.6, 2.9), layout="constrained")
+    figure, grid = plt.subplots(2, 2, figsize=(WIDTH, 5.8), layout="constrained")
+    axes = grid.flat
     aspect, lesion = _aspect(scan), scan.lesion_mask[index]
     panel(axes[0], scan.image[index], r"scan $x$", aspect)
     panel(axes[1], reconstruction[index], r"reconstruction $\hat{x}$", aspect)
@@ -166,8 +169,8 @@ def show_reconstruction(
         keys.append(Patch(facecolor=FOUND_COLOUR, alpha=0.7, label="found"))
     draw_outline(axes[3], lesion)
     if keys:
-        axes[3].legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=8)
-    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
+        axes[3].legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2)
+    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}")
     return figure
 
 
@@ -197,7 +200,7 @@ def compare_methods(
     residuals = {name: np.abs(scan.image[index] - x[index]) * brain for name, x in reconstructions.items()}
     limit = colour_limit(*residuals.values())
     columns = 3 + (maps is not None)
-    size = (2.3 * columns + 0.6, 2.4 * len(residuals) + 0.3)
+    size = (WIDTH, 6.4 / columns * len(residuals) + 0.5)
     figure, grid = plt.subplots(len(residuals), columns, figsize=size, squeeze=False, layout="constrained")
     for row, (axes, name) in enumerate(zip(grid, residuals, strict=True)):
         top = ("scan $x$", r"reconstruction $\hat{x}$", r"residual $|x - \hat{x}|$", "anomaly map")
@@ -208,10 +211,10 @@ def compare_methods(
         planes = [residuals[name]] + ([maps[name][index]] if maps is not None else [])
         for place, plane in enumerate(planes, start=2):
             shown = panel(axes[place], plane, titles[place], aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
-        axes[0].set_ylabel(method_label(name), color=INK, fontsize=9, labelpad=8)
+        axes[0].set_ylabel(method_label(name).replace(", ", ",\n"), color=INK, labelpad=8)
         axes[0].spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
     colour_bar(figure, shown, grid, RESIDUAL_LABEL)
-    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}", fontsize=9)
+    figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}")
     return figure
 
 
@@ -228,7 +231,7 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
     """
     if image.shape != tuple(grid.image_size):
         raise InputError(f"image: shape {image.shape}; the grid is for {tuple(grid.image_size)}")
-    figure, axes = plt.subplots(figsize=(3.2, 3.3), layout="constrained")
+    figure, axes = plt.subplots(figsize=(3.6, 3.7), layout="constrained")
     panel(axes, image)
     height, width = image.shape
     overlap = int(grid.coverage.max()) > 1
@@ -273,7 +276,7 @@ def show_randomised(measured: np.ndarray, labels: np.ndarray, synthesised: Seque
         synthesised: six slices `(H, W)` in [0, 1].
         name: of the measured contrast.
     """
-    figure, grid = plt.subplots(2, 4, figsize=(7.2, 3.8), layout="constrained")
+    figure, grid = plt.subplots(2, 4, figsize=(WIDTH, 3.6), layout="constrained")
     panel(grid[0, 0], measured, f"measured ({name})")
     hues = np.random.default_rng(0).permutation(255) / 254 + 1 / 254  # neighbours in number lie next to each other
     coloured = np.where(labels > 0, np.concatenate([[0], hues])[labels], 0)
@@ -303,7 +306,7 @@ def show_slice(
     shown = axes.imshow(radiological(np.asarray(plane)), **chosen)
     if lesion is not None and lesion.any():
         axes.contour(radiological(lesion), levels=[0.5], colors=LESION_COLOUR, linewidths=1.2)
-    axes.set_title(title, fontsize=9)
+    axes.set_title(title)
     axes.axis("off")
     return shown
 

@@ -14,7 +14,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.metrics import PrecisionRecall, precision_at_recall
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, paired_difference
 from pddm_utils.show.figures import method_colour, method_label
-from pddm_utils.show.style import INK, styled
+from pddm_utils.show.style import INK, WIDTH, styled
 
 
 @styled
@@ -36,7 +36,7 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
     values = {name: np.asarray(column, dtype=float) for name, column in scores.items()}
     if not values or len({column.shape for column in values.values()}) != 1:
         raise InputError("plot_paired: pass one score per scan for each method, the same scans for all")
-    figure, axes = plt.subplots(figsize=(1.7 * len(values) + 1.2, 3.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.6 if len(values) <= 3 else 4.6), layout="constrained")
     names = list(values)
     axes.plot(range(len(names)), np.stack(list(values.values())), color="#999999", lw=0.6, alpha=0.7)
     for place, name in enumerate(names):
@@ -52,6 +52,8 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
         xlim=(-0.4, len(names) - 0.6),
         ylim=(min(0.0, axes.get_ylim()[0]), None),
     )
+    if len(names) > 3:
+        axes.tick_params("x", rotation=60)
     title = "diamond: mean, bar: 95 % interval over subjects"
     if len(names) == 2:
         difference = paired_difference(values[names[1]], values[names[0]], clusters)
@@ -77,7 +79,7 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
     kept = {name: [c for c in scans if len(c.recall)] for name, scans in curves.items()}
     if not any(kept.values()):
         raise InputError("precision_recall_plot: no curve to draw; pass curves of scans with a lesion")
-    figure, axes = plt.subplots(figsize=(4.2, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.4), layout="constrained")
     recall = np.linspace(0.005, 1, 200)
     for name, scans in kept.items():
         for curve in scans:
@@ -91,8 +93,8 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
                 label=f"{method_label(name)}, mean of {len(scans)}",
             )
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8)
-    figure.suptitle(title, fontsize=9)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
+    figure.suptitle(title)
     return figure
 
 
@@ -106,7 +108,7 @@ def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
     Raises:
         InputError: a record without a loss history.
     """
-    figure, axes = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH, 4), layout="constrained")
     for name, record in records.items():
         history = record.get("history")
         if not history:
@@ -131,5 +133,5 @@ def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
             label=f"{method_label(name)}, validation",
         )
     axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
-    axes.legend(fontsize=8)
+    axes.legend()
     return figure

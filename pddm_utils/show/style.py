@@ -1,8 +1,13 @@
-"""The project's look of a figure: white ground, slices the radiological way, one colour for lesions."""
+"""The project's look of a figure: slices the radiological way, one colour for lesions, letters that a phone can show.
+
+The ground is white. Where the book's pages are made (`PDDM_BOOK` is set) it is transparent instead, and a page draws
+what has the colour `INK` light in its dark theme.
+"""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,25 +18,38 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 LESION_COLOUR = "#D55E00"
-INK = "#222222"
+INK = "#22252b"
+GROUND = "none" if os.environ.get("PDDM_BOOK") else "white"
+WIDTH = 6.4  # inches, the widest figure: 640 pixels of a page, and letters of 9 pixels on a phone
 
 _HALO: list[Any] = [withStroke(linewidth=3.2, foreground="white", alpha=0.9)]
 _STYLE: dict[Any, Any] = {
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.facecolor": "white",
-    "figure.dpi": 110,
+    "figure.facecolor": GROUND,
+    "savefig.facecolor": GROUND,
+    "axes.facecolor": GROUND,
+    "figure.dpi": 100,
     "text.color": INK,
     "axes.labelcolor": INK,
-    "axes.edgecolor": "#666666",
+    "axes.titlecolor": INK,
+    "axes.edgecolor": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "figure.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
 }
+
+
+def book_style() -> None:
+    """Make this look that of all figures from here on, those that a notebook draws by itself included."""
+    plt.rcParams.update(_STYLE)
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -77,7 +95,7 @@ def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, *
             ha=side,
             va="bottom",
             color="white",
-            fontsize=8,
+            fontsize=9,
             path_effects=[withStroke(linewidth=2, foreground="black")],
         )
     return shown

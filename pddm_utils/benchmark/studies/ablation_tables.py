@@ -14,6 +14,7 @@ from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_tabl
 from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, holm, paired_difference
 from pddm_utils.evaluation.thresholds import RULES
+from pddm_utils.show.figures import method_label
 
 
 def read_ablation(results: str | Path, question: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -98,6 +99,50 @@ def against_reference(table: pd.DataFrame, variant: str, reference: Any, metric:
                 )
     differences = pd.DataFrame(records)
     return differences.assign(p_holm=holm(differences.p_value)) if len(differences) else differences
+
+
+def made_of(made: dict[str, Any]) -> str:
+    """What a question's table was made of, in words.
+
+    Args:
+        made: as `read_ablation` gives it.
+    """
+    used = made["settings"]
+    return (
+        f"{used['subjects']} simulated test subject(s) of each kind, one slice in {used['slice_step']}, "
+        f"one training seed, commit {made['git_commit'][:7] or 'unknown'}"
+    )
+
+
+def difference_lines(table: pd.DataFrame, variant: str, reference: Any, metric: str = "auprc") -> str:
+    """`against_reference` in words: a line for each variant, with its interval and whether it is clear.
+
+    Clear is what leaves out zero and has a corrected p-value below 0.05.
+    """
+    lines = [f"{metric.upper()} minus that of '{reference}':"]
+    for row in against_reference(table, variant, reference, metric).itertuples():
+        words = f"{method_label(row.method)}, {getattr(row, variant)}: {row.mean:+.3f}"
+        if np.isnan(row.low):
+            lines.append(f"{words}, too few subjects for an interval")
+            continue
+        clear = row.p_holm < 0.05 and (row.low > 0 or row.high < 0)
+        verdict = ("better" if row.mean > 0 else "worse") if clear else "no clear difference"
+        lines.append(f"{words} [{row.low:+.3f}, {row.high:+.3f}], {verdict}")
+    return "\n".join(lines)
+
+
+def paired_line(table: pd.DataFrame, first: str, second: str, metric: str = "auprc") -> str:
+    """Means of two methods and their difference on the same subjects, in words.
+
+    Args:
+        table: one row a subject and method.
+        first, second: of the column `method`.
+        metric: a column.
+    """
+    wide = table.pivot(index="subject", columns="method", values=metric)
+    d = paired_difference(wide[first], wide[second])
+    means = ", ".join(f"{method_label(name)} {wide[name].mean():.3f}" for name in (first, second))
+    return f"{means}; difference {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.p_value:.2g}"
 
 
 def threshold_rules(scores: pd.DataFrame) -> pd.DataFrame:

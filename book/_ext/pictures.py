@@ -1,0 +1,57 @@
+"""Sphinx extension: a figure on a transparent ground has a twin with light ink, which the dark theme shows instead.
+
+Figures of notebooks have that ground where `PDDM_BOOK` is set, and one colour of ink, see `pddm_utils.show.style`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from docutils import nodes
+from matplotlib.colors import to_rgb
+from PIL import Image
+from sphinx.application import Sphinx
+
+from pddm_utils.show.style import INK
+
+LIGHT = (216, 220, 226)
+NEAR = 6  # levels of 255 by which ink may be off where letters are drawn over each other
+_INK = np.round(np.array(to_rgb(INK)) * 255)
+
+
+def dark_twin(path: Path) -> Path | None:
+    """The picture's copy with light ink beside it; None for a picture without a transparent ground."""
+    with Image.open(path) as picture:
+        if picture.mode != "RGBA":
+            return None
+        pixels = np.array(picture)
+    if pixels[..., 3].min() == 255:
+        return None
+    ink = (np.abs(pixels[..., :3] - _INK) <= NEAR).all(axis=-1)
+    pixels[..., :3][ink] = LIGHT
+    twin = path.with_name(f"{path.stem}-dark.png")
+    Image.fromarray(pixels).save(twin, optimize=True)
+    return twin
+
+
+def add_twins(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the twin beside each such picture; the page's theme shows one of them."""
+    for image in list(doctree.findall(nodes.image)):
+        if not image["uri"].endswith(".png") or "://" in image["uri"]:
+            continue
+        _, path = app.env.relfn2path(image["uri"], app.env.docname)
+        if not Path(path).is_file() or dark_twin(Path(path)) is None:
+            continue
+        twin = image.deepcopy()
+        twin["uri"] = image["uri"].removesuffix(".png") + "-dark.png"
+        twin["loading"] = "lazy"  # the light theme never loads it
+        image["classes"] = [*image["classes"], "only-light"]
+        twin["classes"] = [*twin["classes"], "only-dark"]
+        image.parent.insert(image.parent.index(image) + 1, twin)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Run before Sphinx collects the pictures of a page."""
+    app.connect("doctree-read", add_twins, priority=400)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
