@@ -180,7 +180,7 @@ def face_share(mask: np.ndarray) -> float:
 def _largest_ml(volume: LoadedVolume, foreground: np.ndarray, border: float) -> float:
     """How much foreground a skull-stripped scan can have whose faces are background to the share `border`."""
     if 1 in foreground.shape:
-        thickness_mm = np.linalg.norm(volume.affine[:3, foreground.shape.index(1)])
+        thickness_mm = float(np.linalg.norm(volume.affine[:3, foreground.shape.index(1)]))
         return _LARGEST_SLICE_CM2 * thickness_mm / 10 if border >= _CLEAR_EDGE else 0.0
     return _LARGEST_BRAIN_ML if border >= _CLEAR_BORDER else _largest_slab_ml(volume, foreground)
 

@@ -86,7 +86,8 @@ def _one_box(
     noisy = noise_boxes(clean, pipeline.scheduler.add_noise(clean, noise, timestep), box)
     with torch.no_grad():
         predicted = noise_boxes(clean, pipeline.unet(noisy, timestep).sample, box)
-    return box[0].tolist(), *((one[0, 0].numpy() + 1) / 2 for one in (noisy, predicted))
+    seen, rebuilt = ((one[0, 0].numpy() + 1) / 2 for one in (noisy, predicted))
+    return box[0].tolist(), seen, rebuilt
 
 
 def _frame(axes: Axes, box: list[int], size: tuple[int, int]) -> None:

@@ -73,7 +73,8 @@ def rows_below(folder: Path, limits: dict[tuple[str, str], int | None]) -> list[
     rows, taken = [], dict.fromkeys(limits, 0)
     for record in read_table(SPLIT_TABLE, ("subject", "split", "dataset")):
         role = (record["split"], record["dataset"])
-        if role not in limits or (limits[role] is not None and taken[role] >= limits[role]):
+        limit = limits.get(role, 0)
+        if limit is not None and taken.get(role, 0) >= limit:
             continue
         taken[role] += 1
         name = record["subject"]
