@@ -35,6 +35,7 @@ book: env  ## the benchmark with the shipped weights, all notebooks, then the si
 	$(PY) -m pddm_utils benchmark --profile $(PROFILE) --weights shipped --jobs $(WORKERS)
 	rm -rf _build/html _build/.doctrees _build/.jupyter_cache
 	PDDM_PROFILE=$(PROFILE) $(PY) book/execute_notebooks.py $(WORKERS)
+	$(PY) -m pddm_utils.publish playground
 	PDDM_PROFILE=$(PROFILE) .venv/bin/jupyter-book build . -W -n --keep-going
 
 # Notebooks and site first, then every test that looks at them beside the others.

@@ -20,6 +20,8 @@ import yaml
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
+from pddm_utils.publish.playground import build_playground
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "_build" / "test"
 TIMEOUT_S = 600
@@ -92,7 +94,8 @@ def run_notebook(path: Path) -> Path:
 def built_site() -> Path:
     """The site as HTML files: the folder that PDDM_SITE names, or a build from the executed notebooks.
 
-    Warnings are errors. Notebooks are not executed again; the status page is.
+    Warnings are errors. Notebooks are not executed again; the status page is. The page Play has its models where npm
+    delivers what runs them, and else says that it has none.
 
     Raises:
         RuntimeError: with the build's warnings, if the build fails.
@@ -114,7 +117,8 @@ def built_site() -> Path:
     shutil.rmtree(output, ignore_errors=True)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     command += ["--path-output", str(output), "-W", "-n", "--keep-going"]
-    quiet = os.environ | {"NO_COLOR": "1"}
+    play = build_playground(WORK / "playground", WORK / "runs", subjects=4, scans=2).folder
+    quiet = os.environ | {"NO_COLOR": "1", "PDDM_PLAYGROUND": str(play)}
     build = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
     if build.returncode != 0:
         raise RuntimeError(f"the book does not build without warnings:\n{build.stderr[-6000:]}")

@@ -70,6 +70,13 @@ def _search_figure(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out}")
 
 
+def _playground(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.playground import build_playground
+
+    made = build_playground(arguments.out, arguments.runs)
+    print(f"written: {made.folder}" + (f"; the page Play stays without models: {made.missing}" if made.missing else ""))
+
+
 def _add_models_and_tables(commands: Commands) -> None:
     models = commands.add(
         "models",
@@ -123,12 +130,19 @@ def _add_pictures(commands: Commands) -> None:
     figure.add_argument("--out", default="book/figures/validation_search.png")
 
 
+def _add_playground(commands: Commands) -> None:
+    play = commands.add("playground", _playground, "make the models and slices that the page Play runs in a browser")
+    play.add_argument("--runs", default="runs", help="folder whose cache/ keeps the simulated scans")
+    play.add_argument("--out", default="_build/playground", help="folder for the files")
+
+
 def maintainer_commands() -> Commands:
     """What only maintainers run."""
     commands = Commands("python -m pddm_utils.publish", __doc__)
     _add_models_and_tables(commands)
     _add_address(commands)
     _add_pictures(commands)
+    _add_playground(commands)
     return commands
 
 

@@ -112,11 +112,15 @@ def check_slices(scan: Scan, indices: Sequence[int]) -> None:
         raise InputError(f"slices {list(indices)}; the scan {scan.subject} has 0 to {len(scan.image) - 1}")
 
 
+def front(name: str) -> str:
+    """The text of a script or style of `front/`, such as `component.css`."""
+    return (_FRONT / name).read_text(encoding="utf-8")
+
+
 def script(name: str) -> str:
     """The module of a figure: style, shared component, and its own part."""
-    style = (_FRONT / "component.css").read_text(encoding="utf-8")
-    parts = [(_FRONT / f"{part}.js").read_text(encoding="utf-8") for part in ("component", name)]
-    return "\n".join([f"const STYLE = {json.dumps(style)};", *parts])
+    parts = [front(f"{part}.js") for part in ("component", name)]
+    return "\n".join([f"const STYLE = {json.dumps(front('component.css'))};", *parts])
 
 
 def figure_html(frames: Mapping[str, Any], module: str, name: str | None = None) -> str:
