@@ -235,4 +235,14 @@ def test_sources_are_listed_with_access_and_licence(capsys) -> None:
     assert main(["fetch", "ixi-t3", "--data", "x"]) == 2
     assert "choose one of ixi-t1, ixi-t2" in capsys.readouterr().err
     for source in SOURCES.values():
-        assert all(len(file.known_hash) == len("md5:") + 32 for file in source.files)
+        assert all(len(file.known_hash) == len("md5:") + 32 for file in source.files if file.known_hash)
+
+
+def test_a_zip_archive_without_a_published_checksum_must_be_whole(server: Loopback, tmp_path: Path) -> None:
+    content = zip_of(tmp_path / "made.zip", {"a/b.txt": b"text" * 1000}).read_bytes()
+    server.files["/whole.zip"], server.files["/cut.zip"] = content, content[:-40]
+    path = fetch_file(f"{server.url}/whole.zip", tmp_path / "whole.zip", "", progress=False)
+    assert path.read_bytes() == content
+    with pytest.raises(InputError, match="is no whole zip archive, and was removed; try again later"):
+        fetch_file(f"{server.url}/cut.zip", tmp_path / "cut.zip", "", progress=False)
+    assert not list(tmp_path.glob("cut.zip*"))

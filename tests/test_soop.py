@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from pddm_utils.benchmark.evaluate import every_nth_slice, score_noise_level
@@ -19,8 +20,12 @@ from pddm_utils.data.brain import stripped_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import ScanCache, data_digest, load_scan, load_volume, to_scan_space
 from pddm_utils.data.scan import scale_to_unit_range
-from pddm_utils.data.sources import data_root
-from pddm_utils.data.sources.soop import AFFINE, FOLDER, SPLIT_TABLE, slice_image, soop_rows
+from pddm_utils.data.sources import data_root, soop_table
+from pddm_utils.data.sources.registry import make_manifest
+from pddm_utils.data.sources.soop import FOLDER, soop_rows
+from pddm_utils.data.sources.soop_archive import read_mosaic
+from pddm_utils.data.sources.soop_scaling import compare_scalings
+from pddm_utils.data.sources.soop_table import AFFINE, SPLIT_TABLE, slice_image
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter
 from pddm_utils.methods.registry import open_method
 
@@ -210,6 +215,124 @@ def test_scaling_is_part_of_the_data_and_of_the_manifest(tmp_path, row_of, write
     assert "scaling" not in (tmp_path / "usual.csv").read_text()
     with pytest.raises(InputError, match="unknown scaling 'log'; use one of percentiles, quartiles"):
         write_manifest([row_of(path, scaling="log")], tmp_path / "other.csv")
+
+
+def write_mosaic(folder: Path, name: str, flair: np.ndarray, lesion: np.ndarray, opacity: float = 0.5) -> None:
+    """A mosaic and its 3-D mask in the layout of the public archive, whose axial slice is this one."""
+    shown = np.where(lesion, opacity, 0)[..., None] * (255, 0, 0) + (1 - np.where(lesion, opacity, 0)[..., None]) * (
+        flair[..., None] + 0.0
+    )
+    picture = np.zeros((189, 692, 3), dtype=np.uint8)
+    picture[:, :157] = np.rint(shown)
+    mask = np.zeros((157, 189, 136), dtype=np.uint8)
+    mask[:, :, 68] = lesion.T[::-1, ::-1]
+    affine = np.array([[-1.0, 0, 0, 78], [0, 1, 0, -112], [0, 0, 1, -50], [0, 0, 0, 1]])
+    for part in ("PNG", "NIfTI"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(picture, isVector=True), str(folder / "PNG" / f"r{name}_lesion.nii.png"))
+    nib.save(nib.Nifti1Image(mask, affine), folder / "NIfTI" / f"bwsr{name}_lesion.nii.gz")
+
+
+def mosaic_files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / "PNG" / f"r{name}_lesion.nii.png", folder / "NIfTI" / f"bwsr{name}_lesion.nii.gz"
+
+
+@pytest.mark.parametrize("opacity", [0.5, 0.25])
+def test_the_red_comes_off_a_mosaic(tmp_path, opacity) -> None:
+    flair, lesion = brain_slice(), lesion_slice()
+    write_mosaic(tmp_path, "sub-1", flair | 1, lesion, opacity)  # odd grey values, as in the archive
+    grey, found = read_mosaic(*mosaic_files(tmp_path, "sub-1"))
+    assert np.array_equal(found, lesion) and grey.dtype == np.uint8 and not (grey % 2).any()
+    assert np.array_equal(grey[~lesion], flair[~lesion])
+    assert np.abs(grey[lesion].astype(int) - (flair[lesion] | 1)).max() <= 3  # half of the values are lost in the red
+
+
+def test_mosaics_that_are_not_of_their_mask_are_refused(tmp_path) -> None:
+    write_mosaic(tmp_path, "sub-1", brain_slice(), lesion_slice())
+    write_mosaic(tmp_path, "sub-2", brain_slice(), np.roll(lesion_slice(), 1, axis=1))
+    picture, mask = mosaic_files(tmp_path, "sub-1")
+    with pytest.raises(InputError, match="sub-1_lesion.nii.png: 144 red pixels, but the mask bwsrsub-2.*elsewhere"):
+        read_mosaic(picture, mosaic_files(tmp_path, "sub-2")[1])
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 6), dtype=np.uint8)), str(tmp_path / "small.png"))
+    with pytest.raises(InputError, match=r"small.png: a picture of shape \(5, 6\)"):
+        read_mosaic(tmp_path / "small.png", mask)
+    picture.write_bytes(picture.read_bytes()[:500])
+    with pytest.raises(InputError, match="sub-1_lesion.nii.png: no readable PNG"):
+        read_mosaic(picture, mask)
+
+
+def test_the_archive_gives_the_same_files_as_the_slices(soop_layout, tmp_path, monkeypatch) -> None:
+    chosen = soop_rows(soop_layout, tmp_path / "one", train=2, val=1, val_lesion=1, test=1)
+    names = {row.subject.removeprefix("soop-") for row in chosen}
+    short = tmp_path / "table.csv"
+    lines = SPLIT_TABLE.read_text().splitlines()
+    short.write_text("\n".join([lines[0], *(line for line in lines if line.split(",")[0] in names)]))
+    monkeypatch.setattr(soop_table, "SPLIT_TABLE", short)
+    with np.load(soop_layout / FOLDER / "axial.npz") as arrays:
+        for name, flair, lesion in zip(arrays["subject"], arrays["flair"], arrays["lesion"], strict=True):
+            if f"sub-{name}" in names:
+                write_mosaic(tmp_path / "data" / "soop" / "Demo-1", f"sub-{name}", flair, lesion)
+    rows = make_manifest("soop", tmp_path / "data" / "soop", tmp_path / "scans.csv", "FLAIR")
+    assert [row.subject for row in rows] == [row.subject for row in chosen]
+    for one, other in zip(rows, chosen, strict=True):
+        assert Path(one.image).read_bytes() == Path(other.image).read_bytes()
+        assert (one.split, one.dataset, one.scaling) == (other.split, other.dataset, other.scaling)
+    below = soop_rows(tmp_path / "data", tmp_path / "three")  # the archive where `fetch` leaves it
+    assert [row.subject for row in below] == [row.subject for row in chosen]
+    with pytest.raises(InputError, match="contrast 'T2': the SOOP scans at hand are FLAIR"):
+        make_manifest("soop", tmp_path / "data" / "soop", tmp_path / "scans.csv")
+    mosaic_files(tmp_path / "data" / "soop" / "Demo-1", min(names))[0].unlink()
+    with pytest.raises(InputError, match="1 of 16 files are missing, such as PNG/rsub-"):
+        make_manifest("soop", tmp_path / "data" / "soop", tmp_path / "scans.csv", "FLAIR")
+
+
+def test_whole_volumes_train_on_their_lesion_free_part(tmp_path) -> None:
+    records = {record["dataset"]: record["subject"] for record in reversed(table()) if record["split"] != "test"}
+    free, lesioned = records["soop-flair-free"], records["soop-flair"]
+    x, y, z = np.mgrid[-39.0:40, -47.0:48, -35.0:36] * 2
+    brain = (x / 66) ** 2 + (y / 82) ** 2 + (z / 60) ** 2 < 1
+    values = np.where(brain, np.random.default_rng(0).uniform(100, 200, brain.shape), 0).astype(np.float32)
+    affine = np.array([[-2.0, 0, 0, 78], [0, 2, 0, -112], [0, 0, 2, -52], [0, 0, 0, 1]])
+    mask = np.zeros((157, 189, 136), dtype=np.uint8)
+    mask[60:70, 90:100, 30:40] = 1  # z from -20 to -11 mm
+    for name in (free, lesioned):
+        nib.save(nib.Nifti1Image(values, affine), tmp_path / f"w{name}_FLAIR.nii.gz")
+        nib.save(nib.Nifti1Image(mask, affine @ np.diag([0.5, 0.5, 0.5, 1])), tmp_path / f"bwsr{name}_lesion.nii.gz")
+    rows = {row.dataset: row for row in make_manifest("soop-volumes", tmp_path, tmp_path / "scans.csv", "FLAIR")}
+    assert set(rows) == {"soop-flair-volume", "soop-flair-volume-free"}
+    assert all(row.scaling == "quartiles" for row in rows.values())
+    cache = ScanCache(tmp_path / "cache")
+    whole, part = (load_scan(rows[name], cache) for name in ("soop-flair-volume", "soop-flair-volume-free"))
+    assert whole.lesion_mask.sum() == pytest.approx(10**3 / 8, abs=30) and not part.lesion_mask.any()
+    lesion_top = (whole.affine @ [0, 0, np.flatnonzero(whole.lesion_mask.any(axis=(1, 2))).max(), 1])[2]
+    bottom, top = ((part.affine @ [0, 0, index, 1])[2] for index in (0, len(part.image) - 1))
+    assert bottom - lesion_top >= 4 and top == pytest.approx((whole.affine @ [0, 0, len(whole.image) - 1, 1])[2])
+    (tmp_path / f"bwsr{free}_lesion.nii.gz").unlink()
+    with pytest.raises(InputError, match=f"no bwsr{free}_lesion.nii.gz for its volume"):
+        make_manifest("soop-volumes", tmp_path, tmp_path / "scans.csv", "FLAIR")
+
+
+@soop_slices
+def test_mosaics_of_the_archive_give_the_published_slices_to_the_grey_value() -> None:
+    folder = data_root() / FOLDER
+    with np.load(folder / "axial.npz") as arrays:
+        expected = {f"sub-{name}": number for number, name in enumerate(arrays["subject"])}
+        flair, lesion = arrays["flair"], arrays["lesion"]
+    pictures = sorted((folder / "original" / "PNG").glob("*.png"))
+    assert len(pictures) == 60
+    for picture in pictures:
+        name = picture.name.split("_")[0].removeprefix("r")
+        grey, found = read_mosaic(picture, folder / "NIfTI" / f"bwsr{name}_lesion.nii.gz")
+        assert np.array_equal(grey, flair[expected[name]]) and np.array_equal(found, lesion[expected[name]]), name
+
+
+@pytest.mark.slow
+@soop_slices
+def test_the_scaling_is_the_better_one_on_validation_slices(tmp_path) -> None:
+    table = compare_scalings(soop_rows(data_root()), ScanCache(tmp_path)).set_index("scaling")
+    assert table.loc["quartiles", "z_score"] > table.loc["percentiles", "z_score"] + 0.05
+    assert table.loc["quartiles", "brightness"] > table.loc["percentiles", "brightness"]
+    assert (table.slices == 76).all()
 
 
 @soop_slices

@@ -44,7 +44,7 @@ def is_healthy(dataset: str) -> bool:
 def healthy_twin(dataset: str) -> str:
     """The lesion-free test scans that a data set is held against, such as `ixi-t1-healthy` for `ixi-t1-ms`."""
     if dataset.startswith("soop-"):
-        return "soop-flair-free"
+        return f"{dataset.removesuffix('-small')}-free"
     return f"{dataset.rsplit('-', 1)[0]}-healthy"
 
 

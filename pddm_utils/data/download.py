@@ -26,7 +26,8 @@ def fetch_file(url: str, path: str | Path, known_hash: str, progress: bool = Tru
     Args:
         url: `http` or `https` address.
         path: where the file is to lie. A file there is kept when its checksum is right, and never overwritten.
-        known_hash: `algorithm:hexdigest`, such as `md5:34901a05...`.
+        known_hash: `algorithm:hexdigest`, such as `md5:34901a05...`; empty for a zip archive without a published one,
+            which is then only looked at for being whole.
         progress: show a progress bar.
 
     Returns:
@@ -56,10 +57,8 @@ def fetch_file(url: str, path: str | Path, known_hash: str, progress: bool = Tru
         raise InputError(f"{part}: cannot be written ({error.strerror}); make room or choose another folder") from None
     if not _hash_is(part, known_hash):
         part.unlink()
-        raise InputError(
-            f"{url}: what arrived has another checksum than the published {known_hash}, and was removed; "
-            "try again later"
-        )
+        wrong = f"has another checksum than the published {known_hash}" if known_hash else "is no whole zip archive"
+        raise InputError(f"{url}: what arrived {wrong}, and was removed; try again later")
     os.replace(part, path)
     return path
 
@@ -141,6 +140,9 @@ def _append(url: str, stream: BinaryIO, progress: bool) -> None:
 
 
 def _hash_is(path: Path, known_hash: str) -> bool:
+    """Whether a file has this checksum or, where there is none, is a zip archive to its end."""
+    if not known_hash:
+        return zipfile.is_zipfile(path)
     algorithm, _, digest = known_hash.partition(":")
     return pooch.file_hash(str(path), alg=algorithm) == digest.lower()
 

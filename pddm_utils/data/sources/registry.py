@@ -20,14 +20,23 @@ from pddm_utils.data.sources.decathlon import decathlon_rows
 from pddm_utils.data.sources.folder import folder_rows
 from pddm_utils.data.sources.ixi_archive import ixi_archive_rows
 from pddm_utils.data.sources.mslub_archive import mslub_archive_rows
+from pddm_utils.data.sources.soop_archive import soop_archive_rows
+from pddm_utils.data.sources.soop_volumes import soop_volumes_rows
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that may be downloaded by anyone: its address and published checksum, `algorithm:hexdigest`."""
+    """A file that may be downloaded by anyone.
+
+    Attributes:
+        url: its address.
+        known_hash: its published checksum, `algorithm:hexdigest`; empty where none is published, see `fetch_file`.
+        size: about how many bytes, where the server does not say.
+    """
 
     url: str
     known_hash: str
+    size: int = 0
 
     @property
     def name(self) -> str:
@@ -125,6 +134,25 @@ SOURCES: dict[str, Source] = {
         "Creative Commons BY; cite Lesjak et al. 2018",
         lambda folder, choices: mslub_archive_rows(folder, choices.contrast),
     ),
+    "soop": Source(
+        "SOOP: 1,205 stroke patients, one axial FLAIR slice each, with lesion masks",
+        "public download of the repository neurolabusc/StrokeOutcomeOptimizationProjectDemo, 165 MB",
+        "CC0 (OpenNeuro ds004889); the repository BSD-2-Clause; cite Absher et al. 2024",
+        lambda folder, choices: soop_archive_rows(folder, choices.contrast, choices.derived),
+        (
+            RemoteFile(
+                "https://github.com/neurolabusc/StrokeOutcomeOptimizationProjectDemo/archive/ae553f8.zip",
+                "",  # GitHub makes the archive anew; each picture is compared with its mask instead
+                165_000_000,
+            ),
+        ),
+    ),
+    "soop-volumes": Source(
+        "SOOP: whole FLAIR volumes of the same patients",
+        "wsub-*_FLAIR.nii.gz from https://osf.io/yqktj, into one folder with the lesion masks that fetch soop brings",
+        "CC0; cite Absher et al. 2024",
+        lambda folder, choices: soop_volumes_rows(folder, choices.contrast, choices.derived),
+    ),
     "authors": Source(
         "IXI, BraTS21 and MSLUB prepared with the paper's authors' scripts",
         "made by you with https://github.com/FinnBehrendt/patched-Diffusion-Models-UAD",
@@ -196,7 +224,7 @@ def fetch(name: str, data: str | Path, archive: str | Path | None = None) -> Pat
 def _check_room(source: Source, data: Path) -> None:
     """Say how much will come, and stop before it starts where archive and scans would not fit."""
     missing = [file for file in source.files if not (data / file.name).exists()]
-    sizes = [remote_size(file.url) or 0 for file in missing]
+    sizes = [remote_size(file.url) or file.size for file in missing]
     print(f"  size:    {sum(sizes) / 1e9:.2f} GB to download into {data}, as much again unpacked", flush=True)
     data.mkdir(parents=True, exist_ok=True)
     free, needed = shutil.disk_usage(data).free, 2 * sum(sizes)

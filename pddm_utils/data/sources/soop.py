@@ -7,33 +7,21 @@ lesion-free.
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pooch
-from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.scan import QUARTILES
 from pddm_utils.data.sources.common import finish
-from pddm_utils.data.text_tables import read_table
-from pddm_utils.data.volume import save_nifti
+from pddm_utils.data.sources.soop_archive import archive_slices
+from pddm_utils.data.sources.soop_table import LESION_FREE, LESIONED, SIZE, SMALL, rows_below, write_slices
 
 FOLDER = "soop-flair"
 SLICES = "axial.npz"
-SPLIT_TABLE = Path(__file__).parent / "soop_subjects.csv"
-SIZE = (189, 157)  # pixels of 1 mm; rows from anterior to posterior, columns from the patient's left to right
-LESIONED, SMALL, LESION_FREE = "soop-flair", "soop-flair-small", "soop-flair-free"
-SMALLEST_LESION = 20  # pixels of 2 mm, of the main data set
-
-# Of a slice as (x, y, z) voxels to RAS mm: that of the 3-D lesion masks, from their slice 68, with x the other way.
-AFFINE = np.array([[1.0, 0, 0, -78], [0, 1, 0, -112], [0, 0, 1, 18], [0, 0, 0, 1]])
+ARCHIVE = "soop"  # where `fetch soop` unpacks it
 
 
 def soop_rows(
@@ -51,7 +39,7 @@ def soop_rows(
     outside the brain for the most part, is in none (`unusable` in the table).
 
     Args:
-        root: folder that holds `soop-flair/` with its `axial.npz`.
+        root: folder that holds `soop-flair/axial.npz`, or the unpacked archive as `soop/`.
         derived: where the slices go as NIfTI files; None for the user's folder of caches.
         train, val, val_lesion, test: keep at most so many subjects, in the order of the table: lesion-free ones to
             train and validate on, lesioned ones of `soop-flair` and as many of `soop-flair-small` to validate on, and
@@ -64,63 +52,13 @@ def soop_rows(
     limits = {("train", LESION_FREE): train, ("val", LESION_FREE): val}
     limits |= {("val", name): val_lesion for name in (LESIONED, SMALL)}
     limits |= {("test", name): test for name in (LESIONED, SMALL, LESION_FREE)}
-    folder = _derived_folder(source, Path(derived) if derived else pooch.os_cache("pddm_utils"))
+    place = Path(derived) if derived else pooch.os_cache("pddm_utils")
+    archive = Path(root).resolve() / ARCHIVE
+    if archive.is_dir() and not source.exists():
+        folder = archive_slices(archive, place)
+    else:
+        folder = _derived_folder(source, place)
     return finish(rows_below(folder, limits), folder, f"the slices of {source}")
-
-
-def rows_below(folder: Path, limits: dict[tuple[str, str], int | None]) -> list[ManifestRow]:
-    """Rows of the files that `write_slices` left in a folder, at most so many for each (split, data set)."""
-    rows, taken = [], dict.fromkeys(limits, 0)
-    for record in read_table(SPLIT_TABLE, ("subject", "split", "dataset")):
-        role = (record["split"], record["dataset"])
-        limit = limits.get(role, 0)
-        if limit is not None and taken.get(role, 0) >= limit:
-            continue
-        taken[role] += 1
-        name = record["subject"]
-        lesion = "" if record["dataset"] == LESION_FREE else str(folder / f"{name}_lesion.nii.gz")
-        rows.append(
-            ManifestRow(
-                subject=f"soop-{name}",
-                image=str(folder / f"{name}_FLAIR.nii.gz"),
-                brain_mask="",
-                lesion_mask=lesion,
-                split=record["split"],
-                dataset=record["dataset"],
-                contrast="FLAIR",
-                scaling=QUARTILES,
-            )
-        )
-    return rows
-
-
-def write_slices(subjects: Iterable[tuple[str, np.ndarray, np.ndarray]], folder: Path) -> None:
-    """Write each slice and its lesion mask as NIfTI into a folder that appears whole or not at all.
-
-    Args:
-        subjects: name, slice and mask, both `(189, 157)`, rows from anterior to posterior.
-        folder: what is there already is left as it is.
-    """
-    if folder.is_dir():
-        return
-    partial = folder.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        for name, flair, lesion in tqdm(subjects, desc="slices to NIfTI"):
-            save_nifti(slice_image(flair), partial / f"{name}_FLAIR.nii.gz")
-            if lesion.any():
-                save_nifti(slice_image(lesion), partial / f"{name}_lesion.nii.gz")
-        if not folder.is_dir():  # another process may have been first, with the same content
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def slice_image(values: np.ndarray) -> nib.Nifti1Image:
-    """A slice `(189, 157)`, rows from anterior to posterior, as a NIfTI image of 157 x 189 x 1 voxels in MNI space."""
-    image = nib.Nifti1Image(np.ascontiguousarray(values[::-1].T[..., None].astype(np.uint8)), AFFINE)
-    image.header.set_sform(AFFINE, "mni")
-    image.header.set_xyzt_units("mm")
-    return image
 
 
 def _derived_folder(source: Path, derived: Path) -> Path:
@@ -130,11 +68,13 @@ def _derived_folder(source: Path, derived: Path) -> Path:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
     except OSError as error:
         raise InputError(
-            f"{source}: cannot be read ({error.strerror}); point PDDM_DATA at the folder that holds {FOLDER}/"
+            f"{source}: cannot be read ({error.strerror}); point PDDM_DATA at the folder that holds {FOLDER}/, or "
+            f"bring the archive there as {ARCHIVE}/: python -m pddm_utils fetch soop --data FOLDER"
         ) from None
     folder = derived.resolve() / f"{FOLDER}-{digest}"
     if not folder.is_dir():
-        write_slices(_read_slices(source), folder)
+        slices = _read_slices(source)
+        write_slices(slices, folder, len(slices))
     return folder
 
 
