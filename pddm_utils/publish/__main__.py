@@ -49,6 +49,13 @@ def _method_figure(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out}")
 
 
+def _moving_picture(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.moving_picture import save_moving_picture
+
+    save_moving_picture(Path(arguments.runs), Path(arguments.out), arguments.subject)
+    print(f"written: {arguments.out}")
+
+
 def _social(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.pictures import save_social_preview
 
@@ -117,6 +124,11 @@ def _add_pictures(commands: Commands) -> None:
     method.add_argument("--runs", default="runs", help="folder for prepared scans")
     method.add_argument("--subject", type=int, default=0, help="which test subject with a tumour, from 0 on")
     method.add_argument("--out", default="book/figures/method.png")
+
+    moving = commands.add("moving-picture", _moving_picture, "draw the method box by box, as an animated GIF")
+    moving.add_argument("--runs", default="runs", help="folder for prepared scans")
+    moving.add_argument("--subject", type=int, default=0, help="which test subject with a tumour, from 0 on")
+    moving.add_argument("--out", default="book/figures/method.gif")
 
     social = commands.add("social", _social, "draw the picture that a shared link shows", "--profile demo", profile)
     social.add_argument("--out", default="book/_static/social.png")
