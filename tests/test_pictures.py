@@ -25,6 +25,7 @@ book_style()
 figure, (left, right) = plt.subplots(1, 2, figsize=(4, 2))
 left.imshow(np.zeros((4, 4)), cmap="gray")
 right.plot([0, 1], color="#D55E00", lw=4)
+right.plot([1, 0], color="#190005", lw=4)
 right.set_title("letters")
 figure.savefig("figure.png")
 """
@@ -42,6 +43,8 @@ def test_ink_turns_light_and_the_rest_stays(figure: Path) -> None:
     np.testing.assert_array_equal(before[..., 3], after[..., 3])
     ink = (before[..., :3] == np.round(np.array(to_rgb(INK)) * 255)).all(axis=-1) & (before[..., 3] > 0)
     assert ink.sum() > 200 and (after[ink][:, :3] == LIGHT).all()
+    pca = (before == (25, 0, 5, 255)).all(axis=-1)
+    assert pca.sum() > 100 and (after[pca][:, :3].mean(axis=-1) > 120).all()
     for colour in ((0, 0, 0, 255), (213, 94, 0, 255)):  # a slice's ground, a line of data
         there = (before == colour).all(axis=-1)
         assert there.sum() > 100

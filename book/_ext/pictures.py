@@ -1,4 +1,4 @@
-"""Sphinx extension: a figure on a transparent ground has a twin with light ink, which the dark theme shows instead.
+"""Sphinx extension: a figure on a transparent ground has a twin in light colours, which the dark theme shows instead.
 
 Figures of notebooks have that ground where `PDDM_BOOK` is set, and one colour of ink, see `pddm_utils.show.style`.
 """
@@ -13,11 +13,24 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from sphinx.application import Sphinx
 
+from pddm_utils.methods.registry import METHOD_COLOURS
 from pddm_utils.show.style import INK
 
 LIGHT = (216, 220, 226)
-NEAR = 6  # levels of 255 by which ink may be off where letters are drawn over each other
-_INK = np.round(np.array(to_rgb(INK)) * 255)
+NEAR = 6  # levels of 255 by which a colour may be off where letters are drawn over each other
+DARK = 0.08  # relative luminance below which a method's colour is lost on a dark ground
+
+
+def _levels(colour: str) -> np.ndarray:
+    return np.round(np.array(to_rgb(colour)) * 255)
+
+
+def light_colours() -> list[tuple[np.ndarray, np.ndarray]]:
+    """What the dark theme draws in another colour: ink, and the methods' darkest colours, half-way to white."""
+    dark = [
+        colour for colour in METHOD_COLOURS.values() if np.power(to_rgb(colour), 2.2) @ (0.2126, 0.7152, 0.0722) < DARK
+    ]
+    return [(_levels(INK), np.array(LIGHT)), *((_levels(c), (_levels(c) + 255) // 2) for c in dark)]
 
 
 def dark_twin(path: Path) -> Path | None:
@@ -28,8 +41,9 @@ def dark_twin(path: Path) -> Path | None:
         pixels = np.array(picture)
     if pixels[..., 3].min() == 255:
         return None
-    ink = (np.abs(pixels[..., :3] - _INK) <= NEAR).all(axis=-1)
-    pixels[..., :3][ink] = LIGHT
+    drawn = pixels[..., :3].astype(int)
+    for colour, light in light_colours():
+        pixels[..., :3][(np.abs(drawn - colour) <= NEAR).all(axis=-1)] = light
     twin = path.with_name(f"{path.stem}-dark.png")
     Image.fromarray(pixels).save(twin, optimize=True)
     return twin

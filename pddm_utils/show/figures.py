@@ -200,10 +200,10 @@ def compare_methods(
     residuals = {name: np.abs(scan.image[index] - x[index]) * brain for name, x in reconstructions.items()}
     limit = colour_limit(*residuals.values())
     columns = 3 + (maps is not None)
-    size = (WIDTH, 6.4 / columns * len(residuals) + 0.5)
+    size = (WIDTH, 6.2 / columns * len(residuals) + 1.2)
     figure, grid = plt.subplots(len(residuals), columns, figsize=size, squeeze=False, layout="constrained")
     for row, (axes, name) in enumerate(zip(grid, residuals, strict=True)):
-        top = ("scan $x$", r"reconstruction $\hat{x}$", r"residual $|x - \hat{x}|$", "anomaly map")
+        top = ("scan $x$", r"rebuilt $\hat{x}$", "residual", "anomaly map")
         titles = top if row == 0 else ("",) * 4
         panel(axes[0], scan.image[index], titles[0], aspect)
         draw_outline(axes[0], scan.lesion_mask[index])
@@ -213,7 +213,7 @@ def compare_methods(
             shown = panel(axes[place], plane, titles[place], aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
         axes[0].set_ylabel(method_label(name).replace(", ", ",\n"), color=INK, labelpad=8)
         axes[0].spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
-    colour_bar(figure, shown, grid, RESIDUAL_LABEL)
+    colour_bar(figure, shown, grid, RESIDUAL_LABEL, "bottom")
     figure.suptitle(f"{scan.dataset}, {scan.subject}, {slice_name(scan, index)}")
     return figure
 

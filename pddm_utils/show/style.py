@@ -108,9 +108,9 @@ def outline(axes: Axes, mask: np.ndarray) -> None:
         axes.contour(inside, levels=[0.5], colors=LESION_COLOUR, linewidths=1.4).set_path_effects(_HALO)
 
 
-def colour_bar(figure: Figure, shown: Any, axes: Any, label: str) -> None:
-    """A colour bar with its unit beside axes."""
-    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02)
+def colour_bar(figure: Figure, shown: Any, axes: Any, label: str, location: str = "right") -> None:
+    """A colour bar with its unit beside axes, or below them."""
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, pad=0.02, location=location, aspect=30)
     bar.set_label(label)
     bar.outline.set_visible(False)
 
