@@ -19,6 +19,7 @@ from book_build import ROOT, TIMEOUT_S, execute_smoke, notebook_paths, run_noteb
 
 # A limit for any processor: pieces of `WORK`, which takes 10 CPU seconds where notebooks take 5 to 35.
 MOST_WORK = 12
+MOST_WIDTH = 690  # pixels of a page
 WORK = """
 import torch
 from pddm_utils.diffusion.network import make_network
@@ -120,6 +121,16 @@ def test_notebook_runs(path: Path, work_seconds: float) -> None:
     assert all(cell.execution_count and cell.outputs for cell in solutions), "every solution runs and shows something"
     streams = [output for cell in executed.cells for output in cell.get("outputs", [])]
     assert [output.text for output in streams if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@each_notebook
+def test_pictures_are_sharp_narrow_and_described(path: Path) -> None:
+    for cell in nbformat.read(run_notebook(path), as_version=4).cells:
+        outputs = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        widths = [output.metadata.get("image/png", {}).get("width", 0) for output in outputs]
+        assert all(0 < width <= MOST_WIDTH for width in widths), f"{cell.id}: {widths}; no width: not twice as sharp"
+        text = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        assert not outputs or len(text.split()) >= 5, f"{cell.id}: say what is to be seen, see the contributing page"
 
 
 def test_a_mistyped_parameter_is_refused(tmp_path: Path) -> None:

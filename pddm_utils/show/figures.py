@@ -158,7 +158,7 @@ def show_reconstruction(
     shown = panel(
         axes[2], anomaly_map[index], "anomaly map", aspect, cmap=RESIDUAL_COLOURS, vmax=colour_limit(anomaly_map[index])
     )
-    colour_bar(figure, shown, axes[2], f"anomaly map ({unit})")
+    colour_bar(figure, shown, grid, f"anomaly map ({unit})")
     panel(axes[3], scan.image[index], "" if threshold is None else f"map > {threshold:.3g}", aspect)
     keys: list[Any] = [Line2D([], [], color=LESION_COLOUR, lw=2, label="lesion mask")] if lesion.any() else []
     if threshold is not None:

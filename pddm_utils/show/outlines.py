@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pddm_utils.show.style import WIDTH, styled
+
 BRAIN_COLOUR, TEMPLATE_COLOUR = "#56B4E9", "#E69F00"
 REFERENCE = "label map"
 EXTRACTION_COLOURS = {REFERENCE: "#56B4E9", "deepbet": "#E69F00", "threshold": "#CC79A7"}
@@ -35,18 +37,19 @@ def draw_outlines(
         if mask.any():
             axes.contour(mask[:, turn], levels=[0.5], colors=colour, linewidths=1.0)
     for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
-        axes.text(place, 0.03, side, color="white", fontsize=8, transform=axes.transAxes, ha=align)
-    axes.set_title(title, fontsize=9)
+        axes.text(place, 0.03, side, color="white", fontsize=9, transform=axes.transAxes, ha=align)
+    axes.set_title(title)
     axes.axis("off")
 
 
+@styled
 def quality_figure(layers: np.ndarray) -> Figure:
     """Three planes before and after preprocessing, with the outlines of brain mask and template.
 
     Args:
         layers: of `pddm_utils.data.preprocess.checks.pictures`.
     """
-    figure, axes = plt.subplots(2, 3, figsize=(7.2, 5.0), layout="constrained", facecolor="white")
+    figure, axes = plt.subplots(2, 3, figsize=(WIDTH, 4.6), layout="constrained")
     for row, (name, (image, brain, template)) in enumerate(zip(("before", "after"), layers, strict=True)):
         for column, plane in enumerate(_SIDES):
             masks = {BRAIN_COLOUR: brain[column], TEMPLATE_COLOUR: template[column]}
@@ -54,6 +57,7 @@ def quality_figure(layers: np.ndarray) -> Figure:
     return figure
 
 
+@styled
 def extraction_figure(
     scores: Mapping[str, Sequence[float]], image: np.ndarray, masks: Mapping[str, np.ndarray]
 ) -> Figure:
@@ -64,7 +68,7 @@ def extraction_figure(
         image: `(X, Y, Z)` in RAS axis order.
         masks: `(X, Y, Z)` bool by extraction, `REFERENCE` among them.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.3), layout="constrained", facecolor="white")
+    figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.3), layout="constrained")
     names = list(scores)
     for pair in zip(*scores.values(), strict=True):
         axes[0].plot(range(len(names)), pair, color="0.75", lw=0.8, zorder=1)
@@ -72,7 +76,7 @@ def extraction_figure(
         axes[0].scatter([place] * len(scores[name]), scores[name], color=EXTRACTION_COLOURS[name], s=22, zorder=2)
     axes[0].set_xticks(range(len(names)), names)
     axes[0].set(ylabel=f"Dice with the {REFERENCE}", xlim=(-0.5, len(names) - 0.5), ylim=(None, 1))
-    axes[0].set_title(f"{len(scores[names[0]])} scans", fontsize=10)
+    axes[0].set_title(f"{len(scores[names[0]])} scans")
     centre = [round(float(where.mean())) for where in np.nonzero(masks[REFERENCE])]
     white = float(np.percentile(image, 99.5))
     cuts: dict[str, Any] = {"axial": np.s_[:, :, centre[2]], "sagittal": np.s_[centre[0]]}
@@ -80,5 +84,5 @@ def extraction_figure(
         outlines = {colour: masks[name][cut].T for name, colour in EXTRACTION_COLOURS.items()}
         draw_outlines(axis, plane, image[cut].T, outlines, white, f"{plane}, lowest threshold Dice")
     lines = [plt.Line2D([], [], color=colour, label=name) for name, colour in EXTRACTION_COLOURS.items()]
-    figure.legend(handles=lines, loc="outside lower right", ncols=len(lines), frameon=False)
+    figure.legend(handles=lines, loc="outside lower right", ncols=len(lines))
     return figure

@@ -41,6 +41,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelsize": 10,
     "legend.fontsize": 10,
     "figure.titlesize": 11,
+    "figure.labelsize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
