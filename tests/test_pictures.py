@@ -39,7 +39,7 @@ def figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_ink_turns_light_and_the_rest_stays(figure: Path) -> None:
-    before, after = np.array(Image.open(figure)), np.array(Image.open(dark_twin(figure)))
+    before, after = np.array(Image.open(figure)), np.array(Image.open(dark_twin(figure, figure.parent)))
     np.testing.assert_array_equal(before[..., 3], after[..., 3])
     ink = (before[..., :3] == np.round(np.array(to_rgb(INK)) * 255)).all(axis=-1) & (before[..., 3] > 0)
     assert ink.sum() > 200 and (after[ink][:, :3] == LIGHT).all()
@@ -53,4 +53,4 @@ def test_ink_turns_light_and_the_rest_stays(figure: Path) -> None:
 
 def test_a_picture_on_white_has_no_twin(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4, 4), 255, np.uint8)).save(tmp_path / "white.png")
-    assert dark_twin(tmp_path / "white.png") is None
+    assert dark_twin(tmp_path / "white.png", tmp_path) is None

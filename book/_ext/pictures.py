@@ -5,6 +5,7 @@ Figures of notebooks have that ground where `PDDM_BOOK` is set, and one colour o
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pddm_utils.methods.registry import METHOD_COLOURS
 from pddm_utils.show.style import INK
 
 LIGHT = (216, 220, 226)
-NEAR = 6  # levels of 255 by which a colour may be off where letters are drawn over each other
+NEAR = 4  # levels of 255 by which a colour may be off where letters lie on each other; no grey is as near to ink
 DARK = 0.08  # relative luminance below which a method's colour is lost on a dark ground
 
 
@@ -33,8 +34,11 @@ def light_colours() -> list[tuple[np.ndarray, np.ndarray]]:
     return [(_levels(INK), np.array(LIGHT)), *((_levels(c), (_levels(c) + 255) // 2) for c in dark)]
 
 
-def dark_twin(path: Path) -> Path | None:
-    """The picture's copy with light ink beside it; None for a picture without a transparent ground."""
+def dark_twin(path: Path, folder: Path) -> Path | None:
+    """The picture's copy in light colours, written into a folder; None for a picture without a transparent ground."""
+    twin = folder / f"{path.stem}-dark.png"
+    if twin.is_file() and twin.stat().st_mtime > path.stat().st_mtime:
+        return twin
     with Image.open(path) as picture:
         if picture.mode != "RGBA":
             return None
@@ -44,21 +48,23 @@ def dark_twin(path: Path) -> Path | None:
     drawn = pixels[..., :3].astype(int)
     for colour, light in light_colours():
         pixels[..., :3][(np.abs(drawn - colour) <= NEAR).all(axis=-1)] = light
-    twin = path.with_name(f"{path.stem}-dark.png")
-    Image.fromarray(pixels).save(twin, optimize=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(twin)
     return twin
 
 
 def add_twins(app: Sphinx, doctree: nodes.document) -> None:
     """Put the twin beside each such picture; the page's theme shows one of them."""
+    folder, page = Path(app.outdir).parent / "dark", Path(app.env.doc2path(app.env.docname))
     for image in list(doctree.findall(nodes.image)):
         if not image["uri"].endswith(".png") or "://" in image["uri"]:
             continue
-        _, path = app.env.relfn2path(image["uri"], app.env.docname)
-        if not Path(path).is_file() or dark_twin(Path(path)) is None:
+        path = Path(app.env.relfn2path(image["uri"], app.env.docname)[1])
+        found = dark_twin(path, folder) if path.is_file() else None
+        if found is None:
             continue
         twin = image.deepcopy()
-        twin["uri"] = image["uri"].removesuffix(".png") + "-dark.png"
+        twin["uri"] = os.path.relpath(found, page.parent)
         twin["loading"] = "lazy"  # the light theme never loads it
         image["classes"] = [*image["classes"], "only-light"]
         twin["classes"] = [*twin["classes"], "only-dark"]

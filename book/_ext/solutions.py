@@ -31,7 +31,8 @@ def close_fold(self: HTML5Translator, node: Solution) -> None:
 
 def is_exercise(node: nodes.Node) -> bool:
     """Whether a paragraph begins with a number in bold type."""
-    first = node.children[0] if isinstance(node, nodes.paragraph) and node.children else None
+    words = [child for child in node.children if child.astext().strip()] if isinstance(node, nodes.paragraph) else []
+    first = words[0] if words else None
     return isinstance(first, nodes.strong) and bool(NUMBER.fullmatch(first.astext()))
 
 

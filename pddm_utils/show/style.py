@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 LESION_COLOUR = "#D55E00"
-INK = "#22252b"
+INK = "#1f2533"
 GROUND = "none" if os.environ.get("PDDM_BOOK") else "white"
 WIDTH = 6.4  # inches, the widest figure: 640 pixels of a page, and letters of 9 pixels on a phone
 
