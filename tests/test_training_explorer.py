@@ -13,6 +13,7 @@ from barriers import serious_findings
 from browser import open_browser
 from figure_page import SIZE, move, open_page, pixels, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.shipped import results_root
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.show.widgets.packing import to_levels, unpack
 from pddm_utils.show.widgets.training_explorer import Film, TrainingExplorer, explore_training
@@ -90,6 +91,18 @@ def test_a_failure_of_the_models_is_told_and_raised(monkeypatch) -> None:
     with pytest.raises(ZeroDivisionError):
         figure._answer(None, {"kind": "train", "slice": 6, "boxes": {"pddpm": 16}, "steps": 1}, [])
     assert sent[0]["kind"] == "failed" and "division" in sent[0]["message"]
+
+
+def test_the_recorded_film_is_whole_and_small() -> None:
+    record = json.loads((results_root() / "side_by_side" / "film.json").read_text())
+    figure, frames = TrainingExplorer(frames=record["frames"]), record["frames"]
+    assert "simulated" in frames["title"] and figure.payload_bytes < 1_500_000
+    assert record["steps"] == frames["steps"][-1] and [one["name"] for one in frames["learners"]] == ["ddpm", "pddpm"]
+    for name in ("ddpm", "pddpm"):
+        assert len(record["scores"][name]) == len(frames["steps"])
+        for index in frames["slices"]:
+            assert figure.error(name, record["steps"], index) < figure.error(name, 0, index), "it has learnt"
+        assert figure.loss(name, record["steps"]) < 0.3 * figure.loss(name, 1)
 
 
 def test_without_models_nothing_learns(figure: TrainingExplorer) -> None:

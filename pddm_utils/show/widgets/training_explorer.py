@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import traitlets
@@ -34,8 +33,7 @@ STEPS_AT_ONCE = 2  # between two pictures of a live training, and so between a c
 BOX_SIZES = (16, 24, 32, 48, 96)  # pixels: what the reader may choose among, where it fits
 
 
-@dataclass(frozen=True)
-class Film:
+class Film(NamedTuple):
     """What was seen of one model while it learnt.
 
     Attributes:
@@ -140,7 +138,7 @@ def explore_training(
     scan: Scan,
     slice_indices: Sequence[int],
     steps: Sequence[int],
-    films: Mapping[str, Film],
+    films: Mapping[str, Film | tuple[int, Sequence[float], np.ndarray]],
     go_on: GoOn | None = None,
     begun: Mapping[str, Sequence[float]] | None = None,
 ) -> TrainingExplorer:
@@ -150,7 +148,7 @@ def explore_training(
         scan: that no model learns from.
         slice_indices: which of its slices are shown.
         steps: after which the films were taken, rising from 0, before the first.
-        films: by name of the method.
+        films: by name of the method; plain tuples will do.
         go_on: trains a model further, in this session; the reader can then start and pause it and change the boxes.
         begun: losses of the models that `go_on` trains, so far; those of the films when left out.
 
@@ -164,7 +162,8 @@ def explore_training(
     check_slices(scan, shown)
     height, width = scan.image.shape[1:]
     shape = (len(moments), len(shown), height, width)
-    for name, film in films.items():
+    taken = {name: Film(*film) for name, film in films.items()}
+    for name, film in taken.items():
         if film.rebuilt.shape != shape or len(film.losses) != moments[-1]:
             raise InputError(
                 f"film of {name}: {film.rebuilt.shape}, {len(film.losses)} losses; "
@@ -172,7 +171,7 @@ def explore_training(
             )
     if not films or moments != sorted(set(moments)) or moments[0] != 0:
         raise InputError(f"explore_training: {len(films)} films of steps {moments}; pass one or more, steps from 0 on")
-    residuals = np.stack([np.abs(film.rebuilt[-1] - scan.image[shown]) for film in films.values()])
+    residuals = np.stack([np.abs(film.rebuilt[-1] - scan.image[shown]) for film in taken.values()])
     healthy = scan.brain_mask[shown] & ~scan.lesion_mask[shown]
     return TrainingExplorer(
         go_on,
@@ -192,7 +191,7 @@ def explore_training(
             "image": pack_image(scan.image[shown]),
             "lesion": pack(radiological(scan.lesion_mask[shown])),
             "healthy": pack(radiological(healthy)),
-            "learners": [_learner(name, film, (begun or {}).get(name, film.losses)) for name, film in films.items()],
+            "learners": [_learner(name, film, (begun or {}).get(name, film.losses)) for name, film in taken.items()],
         },
     )
 
