@@ -29,6 +29,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.leaderboard import best_floors, read_selection
     from pddm_utils.benchmark.run import Benchmark, run_benchmark
     from pddm_utils.benchmark.tables import headline_markdown
 
@@ -49,7 +50,7 @@ def _benchmark(arguments: argparse.Namespace) -> None:
             arguments.folds,
         )
     )
-    print(headline_markdown(scores))
+    print(headline_markdown(scores, floors=best_floors(scores, read_selection(results))))
     print(f"written: {results}/scores.csv, curves.csv, selection.csv, run.json")
 
 

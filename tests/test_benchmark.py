@@ -65,7 +65,7 @@ def test_scores_are_tidy_and_complete(benchmark: Benchmark) -> None:
     scores, run = read_results(benchmark.results)
     keys = ["dataset", "method", "seed", "subject", "noise_level", "rule"]
     assert not scores.duplicated(keys).any()
-    assert set(scores.method) == {"intensity", "ddpm", "pddpm"} and set(scores.seed) == {0, 1}
+    assert set(scores.method) == {"intensity", "atlas", "blur", "ddpm", "pddpm"} and set(scores.seed) == {0, 1}
     assert set(scores.dataset) == {"simulated-t2-tumour", "simulated-t2-healthy"}
     healthy = scores.dataset.str.endswith("healthy")
     assert scores[healthy].auprc.isna().all() and scores[healthy].dice.isna().all()
@@ -181,12 +181,12 @@ def test_a_method_that_was_left_out_is_no_error() -> None:
 def test_published_models_are_what_detect_takes(benchmark: Benchmark, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pddm_utils.publish.cards.weights_root", lambda: tmp_path / "weights")
     folders = publish(benchmark.settings, benchmark.runs, benchmark.results)
-    assert [folder.name for folder in folders] == ["simulated-t2-ddpm", "simulated-t2-pddpm"]
+    assert [folder.name for folder in folders] == ["simulated-t2-atlas", "simulated-t2-ddpm", "simulated-t2-pddpm"]
     assert sorted(path.name for path in (tmp_path / "weights").iterdir()) == sorted(folder.name for folder in folders)
     scores, _ = read_results(benchmark.results)
     scan = prepare_scan(ManifestRow("s", "simulated:210003", "", "", "test", "simulated-t2-healthy", "T2"))
     nib.save(nib.Nifti1Image(scan.image.T, scan.affine), tmp_path / "scan.nii.gz")
-    for folder, method in zip(folders, ("ddpm", "pddpm"), strict=True):
+    for folder, method in zip(folders[1:], ("ddpm", "pddpm"), strict=True):
         used = scores[(scores.method == method) & (scores.seed == 0) & (scores.noise_level == "validation")]
         for map_kind, key in (("residual", "thresholds"), ("z-score", "z_score_thresholds")):
             found = detect(tmp_path / "scan.nii.gz", contrast="T2", model=str(folder), map_kind=map_kind)
@@ -236,7 +236,7 @@ def test_committed_results_carry_their_provenance() -> None:
     for name in ("laptop", "real"):
         scores, run = read_results(root / name)
         assert run["settings"]["profile"] == name and '"/' not in json.dumps(run)
-        assert set(scores.method) == {"intensity", "ddpm", "pddpm"}
+        assert set(scores.method) == {"intensity", "atlas", "blur", "ddpm", "pddpm"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from pddm_utils.benchmark.figures import (
     ranked_subjects,
 )
 from pddm_utils.benchmark.leaderboard import (
-    best_baseline,
+    best_floors,
+    best_on_validation,
     finished_runs,
     improvement_markdown,
     leaderboard_markdown,
@@ -170,17 +171,38 @@ def test_leaderboard_of_an_older_run_has_dashes() -> None:
     assert [row[3:] for row in rows] == [["–", "–", "2"], ["–", "–", "0.1"], ["–", "0", "0"]]
 
 
-def test_headline_compares_one_method_with_all_others() -> None:
-    rows = cells(headline_markdown(made_up_scores()))
-    assert len(rows) == len(METHODS) and all(len(row) == 3 for row in rows)
-    assert [row[0] for row in rows if row[2] == "–"] == [METHOD_NAMES["pddpm"]]
+def test_every_table_has_the_difference_to_ddpm_and_to_the_floor_that_validation_chose() -> None:
+    scores = made_up_scores()  # on test the last floor is best
+    floors = best_floors(scores, made_up_selection({"intensity": 0.1, "atlas": 0.4, "blur": 0.2}))
+    assert floors == {TUMOUR: "atlas"}
+    for table in (headline_markdown(scores, floors=floors), leaderboard_markdown(scores, made_up_run(), floors=floors)):
+        header, rows = table.splitlines()[0], cells(table)
+        assert "| minus DDPM | minus best floor, Atlas |" in header and len(rows) == len(METHODS)
+        assert [row[0] for row in rows if row[2] == "–"] == [METHOD_NAMES["ddpm"]]
+        assert [row[0] for row in rows if row[3] == "–"] == [METHOD_NAMES["atlas"]]
+        by_name = {row[0]: row for row in rows}
+        means = summary_table(scores, "auprc").set_index("method")["mean"]
+        for column, other in ((2, "ddpm"), (3, "atlas")):
+            assert by_name[METHOD_NAMES["pddpm"]][column].startswith(f"{means['pddpm'] - means[other]:.3f} [")
+    assert best_floors(scores, made_up_selection({"intensity": 0.1})) == {}
+    assert best_floors(made_up_scores(("intensity", "pddpm")), made_up_selection({})) == {TUMOUR: "intensity"}
+
+
+def test_a_pair_both_ways_is_one_comparison() -> None:
+    scores = made_up_scores(("intensity", "ddpm", "pddpm"))
+    pairs = [(TUMOUR, "auprc", *names) for names in (("ddpm", "intensity"), ("pddpm", "intensity"))]
+    once = comparison_table(scores, pairs)
+    both = comparison_table(scores, [*pairs, (TUMOUR, "auprc", "intensity", "ddpm")])
+    assert list(both.p_holm) == [*once.p_holm, once.p_holm[0]] and both["mean"][2] == -both["mean"][0]
 
 
 def test_best_baseline_is_chosen_on_validation_and_never_on_test() -> None:
     scores = made_up_scores(("intensity", "ae", "ddpm", "pddpm", "pddpm-random"))  # on test the last baseline is best
     selection = made_up_selection({"intensity": 0.1, "ae": 0.3, "ddpm": 0.2, "pddpm": 0.8, "pddpm-random": 0.9})
-    assert best_baseline(scores, selection, TUMOUR) == ("ae", [])
-    assert best_baseline(scores, selection[selection.method != "intensity"], TUMOUR) == (None, ["intensity"])
+    names = ["intensity", "ae", "ddpm", "vae"]
+    assert best_on_validation(scores, selection, TUMOUR, names) == ("ae", [])
+    lacking = selection[selection.method != "intensity"]
+    assert best_on_validation(scores, lacking, TUMOUR, names) == (None, ["intensity"])
     (row,) = cells(improvement_markdown(scores, selection))
     ours, theirs = (summary_table(scores, "auprc").set_index("method").loc[name, "mean"] for name in ("pddpm", "ae"))
     assert row[:2] == [TUMOUR, METHOD_NAMES["ae"]] and row[4].startswith(f"{ours - theirs:.3f} [")
@@ -235,7 +257,7 @@ def test_curves_average_seeds_and_come_back(tmp_path: Path) -> None:
 def test_network_passes_count_boxes_and_steps() -> None:
     settings = made_up_run()["settings"]
     assert [network_passes(settings, name) for name in ("intensity", "pca", "vae", "ddpm")] == [0, 0, 1, 1]
-    assert [network_passes(settings, name) for name in ("pddpm", "pddpm-random", "anoddpm")] == [4, 4, 10]
+    assert [network_passes(settings, name) for name in ("pddpm", "mddpm", "anoddpm", "cddpm")] == [4, 4, 10, 3]
 
 
 def test_costs_are_seconds_where_all_were_measured() -> None:

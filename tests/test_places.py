@@ -14,14 +14,8 @@ from pddm_utils.benchmark.store import weights_digest
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.shipped import HEALTHY_PLACES, stored_parameters, weights_folder, weights_root
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import (
-    GRID,
-    HealthyPlaces,
-    PlaceStatistics,
-    lesion_z_score,
-    z_score_map,
-    z_score_thresholds,
-)
+from pddm_utils.detection.z_score import lesion_z_score, z_score_map, z_score_thresholds
+from pddm_utils.evaluation.places import GRID, HealthyPlaces, PlaceStatistics
 from pddm_utils.evaluation.postprocess import erode_in_plane
 
 SHAPE = (20, 40, 36)

@@ -39,9 +39,9 @@ from pddm_utils.benchmark.studies.search_tables import (
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
+from pddm_utils.evaluation.places import HealthyPlaces
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
 from pddm_utils.methods.base import subject_seed
 

@@ -27,6 +27,19 @@ def rng():
     return np.random.default_rng(0)
 
 
+def bca(drawn, estimate: float, left_out_one, level: float = 0.95) -> tuple[float, float]:
+    """Ends of the BCa interval (Efron 1987, section 3) of drawn values; the percentiles where it is undefined."""
+    drawn, influence = np.asarray(drawn), np.mean(left_out_one) - np.asarray(left_out_one)
+    bias = stats.norm.ppf(((drawn < estimate).mean() + (drawn <= estimate).mean()) / 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+        ends = stats.norm.ppf([(1 - level) / 2, (1 + level) / 2])
+        shares = stats.norm.cdf(bias + (bias + ends) / (1 - acceleration * (bias + ends)))
+    if np.isnan(shares).any():
+        shares = [(1 - level) / 2, (1 + level) / 2]
+    return tuple(np.quantile(drawn, shares))
+
+
 def test_seed_mean_averages_within_a_scan_and_leaves_nan_out():
     keys, means = seed_mean([1, 2, 3, np.nan, np.nan, 5], ["b", "a", "b", "a", "c", "b"])
     assert keys.tolist() == ["a", "b", "c"]
@@ -52,15 +65,40 @@ def test_interval_is_close_to_theory_for_a_large_sample(rng):
 def test_interval_matches_scipy_bootstrap(rng):
     values = rng.exponential(size=25)
     ours = bootstrap_interval(values)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="BCa", rng=1).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.06)
+    percentile = stats.bootstrap((values,), np.mean, n_resamples=10_000, method="percentile", rng=1).confidence_interval
+    assert ours.high > percentile.high + 0.02  # skewed to the right, and so is its mean
 
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     intervals = [bootstrap_interval(rng.normal(3, 1, size=30), draws=500, seed=trial) for trial in range(300)]
     coverage = np.mean([one.low <= 3 <= one.high for one in intervals])
-    assert 0.89 <= coverage <= 0.98  # the percentile interval is slightly narrow at n = 30
+    assert 0.89 <= coverage <= 0.98
+
+
+def test_bca_covers_a_skewed_mean_more_often_than_percentiles():
+    rng = np.random.default_rng(2)
+    ours = theirs = 0
+    for trial in range(200):
+        values = rng.lognormal(0, 1, size=20)
+        interval = bootstrap_interval(values, draws=800, seed=trial)
+        drawn = values[np.random.default_rng(trial).integers(0, 20, size=(800, 20))].mean(axis=1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        ours += interval.low <= math.exp(0.5) <= interval.high
+        theirs += low <= math.exp(0.5) <= high
+    assert ours > theirs
+
+
+@pytest.mark.parametrize(
+    "values", [np.full(9, 0.2), np.r_[np.zeros(8), 1], np.r_[np.full(5, 1e-17), 0.0], np.arange(5.0)]
+)
+def test_no_interval_is_lost_where_values_are_alike(values):
+    interval = bootstrap_interval(values)
+    assert interval.low <= interval.mean + 1e-12 and interval.mean <= interval.high + 1e-12
+    same = paired_difference(values + 0.5, values)
+    assert (same.mean, same.low, same.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_nan_is_left_out_and_counted():
@@ -103,11 +141,15 @@ def test_clusters_need_not_be_sorted_or_of_one_size(rng):
 def test_interval_equals_a_loop_over_drawn_subjects(values, data):
     clusters = np.concatenate([np.arange(5), data.draw(st.lists(st.integers(0, 4), min_size=7, max_size=7))])
     values, clusters = np.array(values), clusters[: len(values)]
+    values = values.round(3)  # so that the last digits of two sums do not decide about ties
     means = []
     for drawn in np.random.default_rng(3).integers(0, 5, size=(200, 5)):
         means.append(np.concatenate([values[clusters == one] for one in drawn]).mean())
+    without = [values[clusters != one].mean() for one in range(5)]
     interval = bootstrap_interval(values, clusters, draws=200, seed=3)
-    assert interval[1:3] == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-12)
+    spread = np.ptp(means) + np.ptp(without)
+    expected = bca(np.round(means, 12), round(values.mean(), 12), without) if spread > 1e-9 else (values.mean(),) * 2
+    assert interval[1:3] == pytest.approx(expected, abs=max(0.05 * spread, 1e-9))
 
 
 def test_draws_without_a_ratio_are_left_out():
@@ -116,7 +158,7 @@ def test_draws_without_a_ratio_are_left_out():
     kept = drawn[(drawn == 0).any(axis=1)]
     ratios = a[kept].sum(axis=1) / b[kept].sum(axis=1) - 1
     interval = relative_improvement(a, b, draws=900)
-    assert 0 < len(kept) < len(drawn)
+    assert 0 < len(kept) < len(drawn)  # without that subject there is no ratio: BCa has no answer, percentiles have
     assert interval[1:3] == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
 
 
@@ -143,6 +185,23 @@ def test_rounding_does_not_break_ties_between_sign_patterns(tenths):
     flipped = [abs(np.dot(signs, tenths)) for signs in itertools.product((1, -1), repeat=len(tenths))]
     p_value = paired_difference(np.array(tenths) * 0.1, np.zeros(len(tenths))).p_value
     assert p_value == np.mean(np.array(flipped) >= abs(sum(tenths)))
+
+
+def test_paired_p_value_is_exact_up_to_32_subjects(rng):
+    for subjects in (5, 13, 16):
+        a, b = rng.normal(0.5, 1, size=(2, subjects)).round(1)  # with ties
+        theirs = stats.permutation_test(
+            (a - b,),
+            lambda x, axis: np.abs(x.sum(axis=axis)).round(9),
+            permutation_type="samples",
+            n_resamples=np.inf,
+            alternative="greater",
+        )
+        assert paired_difference(a, b).p_value == pytest.approx(theirs.pvalue, rel=1e-12)
+    gain = paired_difference(np.arange(1, 33.0), np.zeros(32))
+    assert gain.p_value == 2 / 2**32
+    a, b = rng.normal(0.3, 1, size=(2, 24))
+    assert len({paired_difference(a, b, seed=seed).p_value for seed in range(4)}) == 1
 
 
 def test_paired_p_value_matches_scipy_for_many_subjects(rng):
@@ -226,7 +285,9 @@ def test_auroc_draws_equal_recomputed_ones():
         rows = np.concatenate([np.flatnonzero(clusters == one) for one in drawn])
         recomputed.append(scan_auroc(scores[rows], labels[rows]))
     interval = bootstrap_auroc(scores, labels, clusters, draws=400, seed=7)
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(recomputed, [0.025, 0.975])))
+    without = [scan_auroc(scores[clusters != one], labels[clusters != one]) for one in range(6)]
+    expected = bca(recomputed, scan_auroc(scores, labels), without)
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=0.01)
     assert interval.n == 6
 
 

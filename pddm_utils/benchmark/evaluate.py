@@ -22,19 +22,19 @@ from pddm_utils.evaluation.metrics import (
     scan_score,
     score_scan,
 )
-from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane
+from pddm_utils.evaluation.postprocess import erode_in_plane, score_map
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, LESION_VAL, ORACLE, HealthyQuantile, PooledDiceCurve
 from pddm_utils.methods.base import Method
 
 
 def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Reconstruct a scan and take the post-processed residual.
+    """Reconstruct a scan and take the post-processed residual, or the method's own score.
 
     Returns:
         Reconstruction and anomaly map, both `(D, H, W)` float32.
     """
     reconstruction = method.reconstruct(scan, timestep)
-    return reconstruction, anomaly_map(scan.image, reconstruction, scan.brain_mask)
+    return reconstruction, score_map(method.score(scan, reconstruction), scan.brain_mask)
 
 
 def every_nth_slice(scan: Scan, step: int) -> Scan:
@@ -137,7 +137,7 @@ def score_test_scans(
             wall, cpu = time.perf_counter(), time.process_time()
             reconstruction = method.reconstruct(scan, timestep)
             times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-            residual = anomaly_map(scan.image, reconstruction, scan.brain_mask)
+            residual = score_map(method.score(scan, reconstruction), scan.brain_mask)
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
@@ -163,11 +163,16 @@ def score_test_scans(
 
 
 def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> dict[str, float | str]:
-    """What does not depend on a threshold; `healthy_l1` is the reconstruction error of lesion-free scans."""
+    """What does not depend on a threshold; `healthy_l1` is the reconstruction error of lesion-free scans.
+
+    `median_l1`, the same for every method, is that of the constant which predicts a brain best: its own median.
+    """
     healthy = not scan.lesion_mask.any()
+    median = np.full_like(scan.image, np.median(scan.image[scan.brain_mask]))
     return {
         "auprc": average_precision(residual, scan.lesion_mask),
         "healthy_l1": healthy_l1(scan.image, reconstruction, scan.brain_mask) if healthy else float("nan"),
+        "median_l1": healthy_l1(scan.image, median, scan.brain_mask) if healthy else float("nan"),
         "scan_score": scan_score(residual, scan.brain_mask),
         "lesion_ml": float(scan.lesion_mask.sum() * VOXEL_VOLUME_ML),
         "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,25 @@ import pandas as pd
 
 from pddm_utils.benchmark.tables import (
     NO_VALUE,
+    compared_cells,
     comparison_table,
     format_difference,
     format_summary,
     healthy_twin,
     is_healthy,
     markdown_table,
+    short_name,
     summary_table,
     with_intensity,
 )
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, relative_improvement, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.methods.registry import METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
+from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
 
 _SLICE_SIDE = 96  # pixels of a prepared slice
 _SIGNIFICANT = 0.05
+OLDER = "†"  # marks a row that was made with an older definition of its method
 
 
 def large_data_sets(scores: pd.DataFrame) -> pd.DataFrame:
@@ -48,8 +51,10 @@ def read_selection(folder: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], baseline: str = "ddpm") -> str:
-    """Methods as rows, the best on the first tumour data set first; AUPRC and difference to a baseline; costs.
+def leaderboard_markdown(
+    scores: pd.DataFrame, run: Mapping[str, Any], baseline: str = "ddpm", floors: Mapping[str, str] | None = None
+) -> str:
+    """Methods as rows, the best on the first tumour data set first; AUPRC, difference to baseline and floor; costs.
 
     The p-values of the differences are Holm-corrected over the whole table.
 
@@ -57,30 +62,30 @@ def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], baseline:
         scores: of data sets with `MIN_SUBJECTS` subjects or more.
         run: the content of `run.json`; what an older one does not hold is shown as a dash.
         baseline: the method that the others are compared with.
+        floors: the best floor of each data set, see `best_floors`.
     """
     summary = summary_table(scores, "auprc")
     datasets = sorted(summary.dataset.unique(), key=lambda name: (not name.endswith("-tumour"), name))
     first = summary[summary.dataset == datasets[0]].sort_values("mean", ascending=False, kind="stable")
-    differences = comparison_table(
-        scores,
-        [(dataset, "auprc", name, baseline) for dataset in datasets for name in first.method if name != baseline],
-    )
-    rows = []
-    for method in first.method:
-        cells = []
-        for dataset in datasets:
-            cells += [
-                format_summary(summary, dataset, method),
-                format_difference(differences, dataset, method, baseline),
-            ]
-        rows.append(
-            [METHOD_NAMES[method], *cells, _seconds(run, method), _parameters(run, method), _minutes(run, method)]
-        )
-    header = ["method"]
-    for dataset in datasets:
-        count = int(summary[summary.dataset == dataset].subjects.max())
-        header += [f"{dataset} (n = {count})", f"minus {METHOD_NAMES[baseline].split(',')[0]}"]
-    return markdown_table([*header, "seconds a volume, wall / CPU", "parameters", "CPU minutes of training"], rows)
+    header, cells = compared_cells(scores, datasets, baseline=baseline, floors=floors)
+    rows = [
+        [
+            METHOD_NAMES[name] + OLDER * (name in older_methods(run)),
+            *cells[name],
+            _seconds(run, name),
+            _parameters(run, name),
+            _minutes(run, name),
+        ]
+        for name in first.method
+    ]
+    costs = ["seconds a volume, wall / CPU", "parameters", "CPU minutes of training"]
+    return markdown_table(["method", *header, *costs], rows)
+
+
+def older_methods(run: Mapping[str, Any]) -> list[str]:
+    """Methods of a run whose names stood for another definition than today's."""
+    made = run.get("definitions", {})
+    return [name for name in run["settings"].get("methods", []) if made.get(name, 1) < METHODS[name].definition]
 
 
 def _seconds(run: Mapping[str, Any], method: str) -> str:
@@ -114,30 +119,42 @@ def network_passes(settings: Mapping[str, Any], method: str) -> int:
         settings: of a run, as `run.json` holds them.
         method: its name.
     """
-    if method in ("intensity", "pca"):
+    if method in (*FLOORS, "pca"):
         return 0
     if method in PATCHED_METHODS:
         return len(BoxGrid(_SLICE_SIDE, settings["box_size"], settings["stride"]))
-    return settings["ddim_steps"] if method == "anoddpm" else 1
+    return {"anoddpm": settings["ddim_steps"], "cddpm": 3}.get(method, 1)
 
 
-def best_baseline(scores: pd.DataFrame, selection: pd.DataFrame, dataset: str) -> tuple[str | None, list[str]]:
-    """The method without patches that is best on a data set's **validation** subjects, each at its chosen noise level.
+def best_on_validation(
+    scores: pd.DataFrame, selection: pd.DataFrame, dataset: str, candidates: Iterable[str]
+) -> tuple[str | None, list[str]]:
+    """The method that is best on a data set's **validation** subjects, each at its chosen noise level.
 
     Args:
         scores: of a benchmark.
         selection: its validation AUPRC, see `read_selection`.
         dataset: with lesions.
+        candidates: names of methods; those that were not scored are left out, and a single one needs no choice.
 
     Returns:
         The method, or None where it cannot be chosen; and the methods whose validation AUPRC is missing.
     """
     levels = with_intensity(scores, "validation").groupby("method").timestep.first()
-    candidates = [name for name in METHODS if name in levels and name not in PATCHED_METHODS]
+    scored = [name for name in candidates if name in levels]
+    if len(scored) == 1:
+        return scored[0], []
     rows = selection[selection.dataset == dataset]
-    means = {name: rows[(rows.method == name) & (rows.timestep == levels[name])].auprc.mean() for name in candidates}
-    missing = [name for name in candidates if np.isnan(means[name])]
-    return (None if missing or not candidates else max(candidates, key=means.__getitem__)), missing
+    means = {name: rows[(rows.method == name) & (rows.timestep == levels[name])].auprc.mean() for name in scored}
+    missing = [name for name in scored if np.isnan(means[name])]
+    return (None if missing or not scored else max(scored, key=means.__getitem__)), missing
+
+
+def best_floors(scores: pd.DataFrame, selection: pd.DataFrame) -> dict[str, str]:
+    """The floor that is best on validation, by data set with lesions; left out where it cannot be chosen."""
+    datasets = [name for name in scores.dataset.unique() if not is_healthy(name)]
+    best = {dataset: best_on_validation(scores, selection, dataset, FLOORS)[0] for dataset in datasets}
+    return {dataset: name for dataset, name in best.items() if name is not None}
 
 
 def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: str = "pddpm") -> str:
@@ -149,7 +166,8 @@ def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: 
         method: the patched one.
     """
     datasets = summary_table(scores, "auprc").dataset.unique()
-    best = {dataset: best_baseline(scores, selection, dataset) for dataset in datasets}
+    baselines = [name for name in METHODS if name not in PATCHED_METHODS]
+    best = {dataset: best_on_validation(scores, selection, dataset, baselines) for dataset in datasets}
     differences = comparison_table(
         scores, [(dataset, "auprc", method, name) for dataset, (name, _) in best.items() if name is not None]
     )
@@ -189,7 +207,9 @@ def _relative(scores: pd.DataFrame, dataset: str, method: str, baseline: str) ->
     return f"{100 * ratio.mean:+.0f}{interval} %"
 
 
-def questions_markdown(scores: pd.DataFrame, better: str = "pddpm", baseline: str = "ddpm") -> str:
+def questions_markdown(
+    scores: pd.DataFrame, better: str = "pddpm", baseline: str = "ddpm", floors: Mapping[str, str] | None = None
+) -> str:
     """Does a gain hold with the threshold of healthy scans, and what happens on healthy scans? Answered by rule.
 
     An answer needs an interval without zero and a p-value below 0.05, Holm-corrected over this table.
@@ -197,30 +217,33 @@ def questions_markdown(scores: pd.DataFrame, better: str = "pddpm", baseline: st
     Args:
         scores: of data sets with `MIN_SUBJECTS` subjects or more.
         better, baseline: the two methods.
+        floors: the best floor of each data set, see `best_floors`; asked about too.
     """
     names = scores.dataset.unique()
     lesioned = [name for name in names if not is_healthy(name)]
     healthy = [name for name in dict.fromkeys(map(healthy_twin, lesioned)) if name in names]
-    asked = [(name, "dice", "Dice: is patched above whole?", "yes", "no, below", 3) for name in lesioned]
-    asked += [
-        (name, "false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1) for name in healthy
-    ]
-    differences = comparison_table(scores, [(name, metric, better, baseline) for name, metric, *_ in asked])
+    dice = ("dice", f"Dice: is {short_name(better)} above?", "yes", "no, below", 3)
+    asked = [(name, baseline, *dice) for name in lesioned]
+    asked += [(name, (floors or {})[name], *dice) for name in lesioned if name in (floors or {})]
+    alarms = ("false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1)
+    asked += [(name, baseline, *alarms) for name in healthy]
+    differences = comparison_table(scores, [(name, metric, better, other) for name, other, metric, *_ in asked])
     rows = []
-    for name, metric, question, above, below, digits in asked:
+    for name, other, metric, question, above, below, digits in asked:
         summary = summary_table(scores[scores.dataset == name], metric)
-        found = differences[differences.metric == metric]
+        found = differences[(differences.metric == metric) & (differences.baseline == other)]
         rows.append(
             [
                 question,
                 name,
-                format_summary(summary, name, baseline, digits),
+                METHOD_NAMES[other],
+                format_summary(summary, name, other, digits),
                 format_summary(summary, name, better, digits),
-                format_difference(found, name, better, baseline, digits),
+                format_difference(found, name, better, other, digits),
                 _answer(found[found.dataset == name], above, below),
             ]
         )
-    header = ["question", "data set", METHOD_NAMES[baseline], METHOD_NAMES[better], "difference", "answer"]
+    header = ["question", "data set", "baseline", "its mean", METHOD_NAMES[better], "difference", "answer"]
     return markdown_table(header, rows)
 
 

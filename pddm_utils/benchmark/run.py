@@ -231,7 +231,7 @@ def rebuild_subjects(
 def _settings_of_shipped(settings: Settings) -> Settings:
     """The profile with one seed and with the network, noise and boxes that the shipped models were trained with."""
     changes: dict[str, Any] = {"seeds": settings.seeds[:1]}
-    for name in (name for name in settings.methods if name in TRAINED_METHODS):
+    for name in (name for name in settings.methods if name in NOISE_LEVEL_METHODS):
         made_with = read_training(weights_folder(model_name(settings, name)))["settings"]
         changes |= {key: made_with[key] for key in ("network", "noise", "schedule", "box_size", "stride")}
     return dataclasses.replace(settings, **changes)
@@ -364,6 +364,7 @@ def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, 
         **environment(),
         "left_out": missing_test_sets(benchmark.settings),
         "models": {f"{name}-seed{seed}": _model_record(benchmark, name, seed) for name, seed in benchmark.models},
+        "definitions": {name: METHODS[name].definition for name in benchmark.settings.methods},
         "folds": benchmark.folds,
         "reconstruction": reconstruction_times(scores),
         "jobs": benchmark.jobs,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.metrics import RECALL_GRID
 from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.methods.registry import FLOORS, METHOD_NAMES
 
 NO_VALUE = "–"
+_SMALLEST_P = 0.0001  # that is told from 0 in print
 SIDE_COLUMNS = ["precisions", "seconds", "cpu_seconds"]  # of the benchmark's parts; not in `scores.csv`
 _POINTS = [f"recall_{recall:.2f}" for recall in RECALL_GRID]
 
@@ -99,7 +100,7 @@ def comparison_table(
     noise_level: str = "validation",
     rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
-    """Paired differences on the same subjects, with Holm's correction over all of them.
+    """Paired differences on the same subjects, with Holm's correction over all of them (a pair both ways is one).
 
     Args:
         scores: as written by the benchmark.
@@ -142,7 +143,12 @@ def comparison_table(
         )
     columns = ["dataset", "metric", "better", "baseline", "mean", "low", "high", "p_value", "subjects"]
     table = pd.DataFrame(records, columns=columns)
-    return table.assign(p_holm=holm(table.p_value))
+    pairs = [(row.dataset, row.metric, *sorted((row.better, row.baseline))) for row in table.itertuples()]
+    once = ~pd.Series(pairs, dtype=object).duplicated().to_numpy()
+    corrected = dict(
+        zip([pair for pair, first in zip(pairs, once, strict=True) if first], holm(table.p_value[once]), strict=True)
+    )
+    return table.assign(p_holm=[corrected[pair] for pair in pairs])
 
 
 def paired_table(
@@ -235,7 +241,8 @@ def format_difference(differences: pd.DataFrame, dataset: str, better: str, base
     if picked.empty:
         return NO_VALUE
     row = picked.iloc[0]
-    return format_interval(row, digits) + ("" if np.isnan(row.p_holm) else f", p = {row.p_holm:.4f}")
+    p = f", p = {row.p_holm:.4f}" if row.p_holm >= _SMALLEST_P else f", p < {_SMALLEST_P}"
+    return format_interval(row, digits) + ("" if np.isnan(row.p_holm) else p)
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -244,31 +251,70 @@ def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def headline_markdown(
-    scores: pd.DataFrame, metric: str = "auprc", noise_level: str = "validation", method: str = "pddpm"
-) -> str:
-    """Methods as rows; for each data set the mean, and by how much one method is above each of the others.
+def compared_cells(
+    scores: pd.DataFrame,
+    datasets: Sequence[str],
+    metric: str = "auprc",
+    noise_level: str = "validation",
+    baseline: str = "ddpm",
+    floors: Mapping[str, str] | None = None,
+) -> tuple[list[str], dict[str, list[str]]]:
+    """For each data set the mean, the difference to a baseline and that to its best floor, on the same subjects.
 
     The p-values of the differences are Holm-corrected over the table.
+
+    Args:
+        scores: as written by the benchmark.
+        datasets: in the order of the columns.
+        metric: a column.
+        noise_level: `validation` or `authors`.
+        baseline: the method that the others are compared with; no column where it was not scored.
+        floors: the best floor of each data set, see `best_floors`.
+
+    Returns:
+        Headers, and for each method its cells.
     """
-    summary = summary_table(scores, metric, noise_level)
-    datasets = list(summary.dataset.unique())
+    summary = summary_table(scores[scores.dataset.isin(datasets)], metric, noise_level)
     methods = [name for name in METHOD_NAMES if name in set(summary.method)]
-    others = [name for name in methods if name != method] if method in methods else []
-    pairs = [(dataset, metric, method, name) for dataset in datasets for name in others]
+    others = {
+        dataset: [name for name in dict.fromkeys((baseline, (floors or {}).get(dataset))) if name in methods]
+        for dataset in datasets
+    }
+    pairs = [
+        (dataset, metric, name, other)
+        for dataset in datasets
+        for other in others[dataset]
+        for name in methods
+        if name != other
+    ]
     differences = comparison_table(scores, pairs, noise_level)
-    rows = []
-    for name in methods:
-        cells = []
-        for dataset in datasets:
-            cells.append(format_summary(summary, dataset, name))
-            cells += [format_difference(differences, dataset, method, name)] if others else []
-        rows.append([METHOD_NAMES[name], *cells])
-    header = ["method"]
+    header: list[str] = []
+    cells: dict[str, list[str]] = {name: [] for name in methods}
     for dataset in datasets:
         header.append(f"{dataset} (n = {int(summary[summary.dataset == dataset].subjects.max())})")
-        header += [f"{METHOD_NAMES[method].split(',')[0]} − method"] if others else []
-    return markdown_table(header, rows)
+        header += [f"minus {'best floor, ' if other in FLOORS else ''}{short_name(other)}" for other in others[dataset]]
+        for name in methods:
+            cells[name].append(format_summary(summary, dataset, name))
+            cells[name] += [format_difference(differences, dataset, name, other) for other in others[dataset]]
+    return header, cells
+
+
+def short_name(method: str) -> str:
+    """A method's name up to the comma."""
+    return METHOD_NAMES[method].split(",")[0]
+
+
+def headline_markdown(
+    scores: pd.DataFrame,
+    metric: str = "auprc",
+    noise_level: str = "validation",
+    baseline: str = "ddpm",
+    floors: Mapping[str, str] | None = None,
+) -> str:
+    """Methods as rows; for each data set what `compared_cells` gives."""
+    datasets = list(summary_table(scores, metric, noise_level).dataset.unique())
+    header, cells = compared_cells(scores, datasets, metric, noise_level, baseline, floors)
+    return markdown_table(["method", *header], [[METHOD_NAMES[name], *row] for name, row in cells.items()])
 
 
 def subject_markdown(scores: pd.DataFrame, dataset: str, noise_level: str = "validation") -> str:

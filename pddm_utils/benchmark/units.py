@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pddm_utils.core.settings import Settings
-from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SEEDED_METHODS, TRAINED_METHODS
 
 
 def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, int]]:
@@ -19,7 +19,7 @@ def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, i
         (name, seed)
         for seed in settings.seeds
         for name in settings.methods
-        if name in TRAINED_METHODS and (seed in seeds or seed == settings.seeds[0])
+        if name in TRAINED_METHODS and (seed == settings.seeds[0] or (seed in seeds and name in SEEDED_METHODS))
     ]
 
 
@@ -28,7 +28,7 @@ def units_to_score(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, 
     units: list[tuple[str, int, str]] = []
     for name in settings.methods[::-1]:
         if name not in NOISE_LEVEL_METHODS:
-            own = seeds if name in TRAINED_METHODS else settings.seeds[:1]
+            own = seeds if name in SEEDED_METHODS else settings.seeds[:1]
             units += [(name, seed, "none") for seed in own]
             continue
         units += [

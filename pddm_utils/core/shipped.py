@@ -45,8 +45,8 @@ def weights_folder(name: str) -> Path:
         'simulated-t2-pddpm'
     """
     folder = weights_root() / name
-    if not (folder / "model_index.json").is_file():
-        known = sorted(path.parent.name for path in weights_root().glob("*/model_index.json"))
+    if not (folder / "training.json").is_file():
+        known = sorted(path.parent.name for path in weights_root().glob("*/training.json"))
         raise InputError(f"no shipped model {name!r}; choose one of {', '.join(known) or '(none)'}")
     return folder
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache
+from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.scan import Scan
 
 
 class HealthySlices:
@@ -44,3 +45,7 @@ class HealthySlices:
             raise IndexError(index)
         first = int(self.ends[scan - 1]) if scan else 0
         return self.cache.cached_slice(self.rows[scan], index - first)[0]
+
+    def scans(self) -> Iterator[Scan]:
+        """The scans whole, with their brain masks, one at a time."""
+        return (load_scan(row, self.cache) for row in self.rows)

@@ -21,7 +21,8 @@ from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
 from pddm_utils.detection.model import DetectionModel, healthy_reference, load_model
 from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.detection.report import report_page
-from pddm_utils.detection.z_score import PlaceStatistics, z_score_map
+from pddm_utils.detection.z_score import z_score_map
+from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.postprocess import anomaly_map, drop_small_components, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.show.figures import show_reconstruction

@@ -14,9 +14,9 @@ from pddm_utils.core.files import user_path
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder, weights_root
 from pddm_utils.data.scan import CONTRASTS
 from pddm_utils.detection.quality import HISTOGRAM_BINS, QUANTITIES
-from pddm_utils.detection.z_score import PlaceStatistics
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
+from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 
 

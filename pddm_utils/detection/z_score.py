@@ -1,139 +1,18 @@
-"""What residuals of healthy scans look like at each place of the brain, and the z-score map that follows from it."""
+"""The z-score map: how unusual a residual is at its place of the brain, in healthy standard deviations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from scipy import ndimage
 
-from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import whole_file
 from pddm_utils.data.scan import Scan
-from pddm_utils.evaluation.postprocess import bounding_box, erode_in_plane, median_filter
+from pddm_utils.evaluation.places import LARGEST_SCORE, HealthyPlaces, PlaceStatistics, towards_lesions
+from pddm_utils.evaluation.postprocess import erode_in_plane, score_map
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, HealthyQuantile
 
-GRID = (24, 40, 32)  # places along z, y, x of the brain's bounding box, about 5 mm each
-SMOOTHING = 1.0  # standard deviation of the Gaussian over places
-SPREAD_OFFSET = 0.02  # intensity; keeps a place where healthy residuals hardly vary from ruling the map
 REFERENCE_SUBJECTS = 20  # healthy training subjects: validation subjects may share their anatomy with lesioned ones
 REFERENCE_SLICE_STEP = 3  # every third slice of them, as in the validation search
-_LITTLE = 0.5  # brain voxels; places with less take the mean over all
-_LARGEST = 64.0  # healthy standard deviations: thresholds lie below, in steps of 1 / 1024
-
-
-@dataclass(frozen=True)
-class PlaceStatistics:
-    """Healthy residuals by place, finished: what a shipped model needs for the z-score map.
-
-    Attributes:
-        mean: of the signed residual x - x^ by place, `GRID`, scaled intensity.
-        deviation: its standard deviation by place, `GRID`.
-    """
-
-    mean: np.ndarray
-    deviation: np.ndarray
-
-    def z_score(self, residual: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
-        """The signed residual less its healthy mean, in healthy standard deviations (and an offset), signed.
-
-        Args:
-            residual: `(D, H, W)` signed, x - x^.
-            brain_mask: `(D, H, W)` bool.
-        """
-        mean, deviation = (_spread(values, brain_mask) for values in (self.mean, self.deviation))
-        return (residual - mean) / (deviation + SPREAD_OFFSET)
-
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file, half precision, in one step (`InputError` as `whole_file`)."""
-        with whole_file(path) as partial:
-            save_file({"mean": self.mean.astype(np.float16), "deviation": self.deviation.astype(np.float16)}, partial)
-
-    @classmethod
-    def load(cls, path: str | Path) -> PlaceStatistics:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: the file is missing, damaged or holds something else.
-        """
-        try:
-            stored = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{path}: not readable ({error}); copy it again or make it with: python -m pddm_utils.publish models"
-            ) from None
-        if {name: values.shape for name, values in stored.items()} != {"mean": GRID, "deviation": GRID}:
-            raise InputError(
-                f"{path}: does not hold a mean and a deviation on a grid of {GRID}; make it with: "
-                "python -m pddm_utils.publish models"
-            )
-        return cls(stored["mean"].astype(float), stored["deviation"].astype(float))
-
-
-class HealthyPlaces:
-    """Mean and spread of healthy residuals by place: position relative to the bounding box of the brain.
-
-    No registration is needed, and no more than the box is aligned. Feed it with scans whose anatomy no scored scan
-    shares.
-
-    Example:
-        >>> places = HealthyPlaces()
-        >>> mask = np.ones((4, 8, 8), dtype=bool)
-        >>> places.add(np.full(mask.shape, 0.25, dtype=np.float32), mask)
-        >>> places.mean(mask).round(2).max()
-        0.25
-    """
-
-    def __init__(self) -> None:
-        self._weights, self._sums, self._squares, self._sizes = (np.zeros(GRID) for _ in range(4))
-        self.subjects = 0
-
-    def add(self, residual: np.ndarray, brain_mask: np.ndarray) -> None:
-        """Add one healthy scan.
-
-        Args:
-            residual: `(D, H, W)` signed, x - x^.
-            brain_mask: `(D, H, W)` bool.
-        """
-        box = bounding_box(brain_mask)
-        inside, values = brain_mask[box].astype(float), np.where(brain_mask, residual, 0)[box]
-        self._weights += _resize(inside, GRID)
-        self._sums += _resize(values, GRID)
-        self._squares += _resize(values**2, GRID)
-        self._sizes += _resize(np.abs(values), GRID)
-        self.subjects += 1
-
-    def mean(self, brain_mask: np.ndarray) -> np.ndarray:
-        """Mean of the signed residual at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
-        return _spread(self._by_place(self._sums), brain_mask)
-
-    def mean_size(self, brain_mask: np.ndarray) -> np.ndarray:
-        """Mean of |x - x^| at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
-        return _spread(self._by_place(self._sizes), brain_mask)
-
-    def deviation(self, brain_mask: np.ndarray) -> np.ndarray:
-        """Standard deviation of the signed residual at every voxel of a brain, `(D, H, W)`."""
-        return _spread(self.statistics().deviation, brain_mask)
-
-    def z_score(self, residual: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
-        """As `PlaceStatistics.z_score`."""
-        return self.statistics().z_score(residual, brain_mask)
-
-    def statistics(self) -> PlaceStatistics:
-        """Mean and standard deviation by place, of the scans so far."""
-        mean = self._by_place(self._sums)
-        variance = self._by_place(self._squares) - mean**2
-        return PlaceStatistics(mean, np.sqrt(variance.clip(min=0)))
-
-    def _by_place(self, sums: np.ndarray) -> np.ndarray:
-        weights, smooth = (ndimage.gaussian_filter(values, SMOOTHING) for values in (self._weights, sums))
-        overall = sums.sum() / max(self._weights.sum(), 1e-9)
-        return np.where(weights > _LITTLE, smooth / weights.clip(min=_LITTLE), overall)
 
 
 def lesion_z_score(scan: Scan, reconstruction: np.ndarray, places: PlaceStatistics | HealthyPlaces) -> np.ndarray:
@@ -144,8 +23,7 @@ def lesion_z_score(scan: Scan, reconstruction: np.ndarray, places: PlaceStatisti
         reconstruction: `(D, H, W)` in [0, 1].
         places: healthy residuals of the same model.
     """
-    z = places.z_score(scan.image - reconstruction, scan.brain_mask)
-    return (-z if scan.contrast == "T1" else z).clip(min=0)
+    return towards_lesions(places.z_score(scan.image - reconstruction, scan.brain_mask), scan.contrast)
 
 
 def z_score_map(scan: Scan, reconstruction: np.ndarray, places: PlaceStatistics) -> np.ndarray:
@@ -162,9 +40,7 @@ def z_score_map(scan: Scan, reconstruction: np.ndarray, places: PlaceStatistics)
     Returns:
         `(D, H, W)` float32, at least 0, exactly 0 outside the eroded mask.
     """
-    eroded = erode_in_plane(scan.brain_mask)
-    scores = np.where(eroded, lesion_z_score(scan, reconstruction, places), 0).astype(np.float32)
-    return median_filter(scores, eroded)
+    return score_map(lesion_z_score(scan, reconstruction, places), scan.brain_mask)
 
 
 def z_score_thresholds(pairs: Iterable[tuple[Scan, np.ndarray]], places: PlaceStatistics) -> dict[str, float]:
@@ -180,18 +56,5 @@ def z_score_thresholds(pairs: Iterable[tuple[Scan, np.ndarray]], places: PlaceSt
     quantile = HealthyQuantile()
     for scan, reconstruction in pairs:
         values = z_score_map(scan, reconstruction, places)
-        quantile.add(values[erode_in_plane(scan.brain_mask)] / _LARGEST)
-    return {rule: quantile.threshold(share) * _LARGEST for rule, share in HEALTHY_QUANTILES.items()}
-
-
-def _resize(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Trilinear, corners of the outer voxels on each other."""
-    volume = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))[None, None]
-    return torch.nn.functional.interpolate(volume, size=shape, mode="trilinear", align_corners=False)[0, 0].numpy()
-
-
-def _spread(by_place: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
-    box = bounding_box(brain_mask)
-    result = np.zeros(brain_mask.shape, dtype=np.float32)
-    result[box] = _resize(by_place, result[box].shape)
-    return result
+        quantile.add(values[erode_in_plane(scan.brain_mask)] / LARGEST_SCORE)
+    return {rule: quantile.threshold(share) * LARGEST_SCORE for rule, share in HEALTHY_QUANTILES.items()}

@@ -112,7 +112,7 @@ def anomaly_map(
 ) -> np.ndarray:
     """Absolute residual |x - x^| in the eroded brain, median filtered over 5x5x5 voxels (one slice: 3x3).
 
-    The residual is set to zero outside the eroded mask before the filter, and the result after it.
+    See `score_map`.
 
     Args:
         image: `(D, H, W)` prepared scan in [0, 1].
@@ -127,10 +127,28 @@ def anomaly_map(
         ValueError: if the shapes differ or an input holds NaN inside the eroded brain.
     """
     same_shape(image=image, reconstruction=reconstruction, brain_mask=brain_mask)
+    return score_map(np.abs(image - reconstruction), brain_mask, iterations)
+
+
+def score_map(scores: np.ndarray, brain_mask: np.ndarray, iterations: int = EROSION_ITERATIONS) -> np.ndarray:
+    """Scores of voxels in the eroded brain, median filtered: the path of every anomaly map.
+
+    Scores are set to zero outside the eroded mask before the filter, and the result after it.
+
+    Args:
+        scores: `(D, H, W)`, at least 0, such as |x - x^|.
+        brain_mask: `(D, H, W)` bool, before erosion.
+        iterations: in-plane erosion of the mask in voxels.
+
+    Returns:
+        `(D, H, W)` float32, at least 0, exactly 0 outside the eroded mask.
+
+    Raises:
+        ValueError: if the shapes differ or a score inside the eroded brain is NaN.
+    """
+    same_shape(scores=scores, brain_mask=brain_mask)
     eroded = erode_in_plane(brain_mask, iterations)
-    residual = np.zeros(image.shape, dtype=np.float32)
-    residual[eroded] = np.abs(image[eroded] - reconstruction[eroded])
-    return median_filter(residual, eroded)
+    return median_filter(np.where(eroded, scores, 0).astype(np.float32), eroded)
 
 
 def drop_small_components(mask: np.ndarray, max_voxels: int = MAX_DROPPED_VOXELS) -> np.ndarray:

@@ -19,8 +19,11 @@ from pddm_utils.evaluation.metrics import scan_auroc
 
 DRAWS = 10_000
 LEVEL = 0.95
-METHOD = "percentile"  # of scipy.stats.bootstrap
+METHOD = "BCa"  # of scipy.stats.bootstrap: bias-corrected and accelerated (Efron 1987)
 MIN_SUBJECTS = 5
+EXACT_SUBJECTS = 32  # all 2^32 sign patterns can be counted: 2^16 of each half of the subjects
+SIGN_PATTERNS = 2**16  # of a sign-flip test that are drawn where there are too many subjects to try all of them
+_TIE_DIGITS = 12  # so that the last digits of sums do not break ties
 _BATCH = 1000  # draws at a time: memory stays at 1000 x clusters
 
 
@@ -83,7 +86,7 @@ def bootstrap_interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Mean with a percentile bootstrap interval over subjects.
+    """Mean with a BCa bootstrap interval over subjects.
 
     Args:
         values_by_subject: `(scans,)` a metric, seeds already averaged. NaN is left out and counted.
@@ -116,9 +119,9 @@ def bootstrap_auroc(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """Scan-level AUROC with a percentile bootstrap interval over subjects.
+    """Scan-level AUROC with a BCa bootstrap interval over subjects.
 
-    Draws that hold one class only have no AUROC and are left out of the percentiles.
+    Draws that hold one class only have no AUROC and are left out.
 
     Args:
         scores: `(scans,)` scan scores, NaN left out and counted.
@@ -166,14 +169,14 @@ def paired_difference(
 
     The interval is the bootstrap of `bootstrap_interval` on the differences. The two-sided p-value is that of
     a sign-flip permutation test: under the null hypothesis the sign of each subject's summed difference is a
-    coin toss. All sign patterns are tried when there are at most `draws` of them, else `draws` random ones
+    coin toss. All sign patterns are tried for up to `EXACT_SUBJECTS` subjects, else `SIGN_PATTERNS` random ones
     (plus the observed one, so p is never 0).
 
     Args:
         a: `(scans,)` metric of the first method, seeds already averaged.
         b: `(scans,)` metric of the second; row i is the same scan as row i of `a`.
         subjects: `(scans,)` subject of each row; rows of one subject are resampled and flipped together.
-        draws: bootstrap draws, and the largest number of sign patterns.
+        draws: bootstrap draws.
         level: coverage, between 0 and 1.
         seed: of the draws.
 
@@ -192,7 +195,7 @@ def paired_difference(
     else:
         valid = ~np.isnan(differences)
         sums, _ = _cluster_sums(differences[valid], subjects[valid])
-        p_value = _sign_flip_p_value(sums, draws, seed)
+        p_value = _sign_flip_p_value(sums, seed)
     return PairedDifference(interval.mean, interval.low, interval.high, p_value, interval.n, interval.left_out)
 
 
@@ -204,7 +207,7 @@ def relative_improvement(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
-    """`mean(a) / mean(b) - 1` of two methods on the same scans, with a percentile bootstrap interval over subjects.
+    """`mean(a) / mean(b) - 1` of two methods on the same scans, with a BCa bootstrap interval over subjects.
 
     Args:
         a: `(scans,)` metric of the first method, seeds already averaged.
@@ -236,7 +239,7 @@ def relative_improvement(
 def bootstrap_band(
     curves: ArrayLike, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean curve with a pointwise percentile bootstrap interval over subjects.
+    """Mean curve with a pointwise BCa bootstrap interval over subjects.
 
     Args:
         curves: `(subjects, points)`, without NaN.
@@ -251,7 +254,7 @@ def bootstrap_band(
     mean = curves.mean(axis=0)
     if len(curves) < MIN_SUBJECTS:
         return mean, np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
-    return mean, *_bootstrap(lambda counts: (counts @ curves).T / len(curves), len(curves), draws, level, seed)
+    return mean, *_bootstrap(lambda counts: (counts @ curves).T / counts.sum(axis=1), len(curves), draws, level, seed)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -276,17 +279,19 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def _sign_flip_p_value(sums: np.ndarray, draws: int, seed: int) -> float:
+def _sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
     shares = sums / max(np.abs(sums).sum(), np.finfo(float).tiny)
+    if shares.size <= EXACT_SUBJECTS:
+        return _exact_sign_flip_p_value(shares)
 
     def size_of_sum(flipped: np.ndarray, axis: int) -> np.ndarray:
-        return np.abs(flipped.sum(axis=axis)).round(12)  # so that the sums' last digits do not break ties
+        return np.abs(flipped.sum(axis=axis)).round(_TIE_DIGITS)
 
     test = stats.permutation_test(
         (shares,),
         size_of_sum,
         permutation_type="samples",
-        n_resamples=draws,
+        n_resamples=SIGN_PATTERNS,
         batch=_BATCH,
         alternative="greater",
         rng=seed,
@@ -294,31 +299,64 @@ def _sign_flip_p_value(sums: np.ndarray, draws: int, seed: int) -> float:
     return float(test.pvalue)
 
 
+def _exact_sign_flip_p_value(shares: np.ndarray) -> float:
+    """Share of all sign patterns whose sum is at least as far from 0 as the observed one, ties included.
+
+    The sums of one half of the subjects are sorted, so that for each pattern of the other half a search counts.
+    """
+    first, second = (_signed_sums(half) for half in np.array_split(shares, 2))
+    second.sort()
+    least = abs(shares.sum()) - 10.0**-_TIE_DIGITS
+    if least <= 0:
+        return 1.0
+    above = second.size - np.searchsorted(second, least - first, side="left")
+    below = np.searchsorted(second, -least - first, side="right")
+    return float((above.sum() + below.sum()) / 2.0**shares.size)
+
+
+def _signed_sums(values: np.ndarray) -> np.ndarray:
+    """The sums under all sign patterns, `(2**n,)`."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
 def _bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray], n: int, draws: int, level: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends of the interval of a statistic of n clusters; draws for which it is NaN are left out.
+    """Both ends of the BCa interval of a statistic of n clusters; draws for which it is NaN are left out.
+
+    Where BCa has no answer (all draws alike, or none on one side of the estimate) the ends are those percentiles of
+    the draws that have the level between them.
 
     Args:
-        statistic: from how often each cluster is drawn, `(draws, n)` floats, to `(draws,)` or `(points, draws)`.
+        statistic: from how often each cluster is drawn, `(draws, n)` floats, to `(draws,)` or `(points, draws)`. It
+            must not depend on the number of clusters drawn: BCa leaves out one at a time.
     """
 
     def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
         own_bins = drawn.reshape(-1, drawn.shape[axis]) + n * np.arange(drawn.size // drawn.shape[axis])[:, None]
-        return statistic(np.bincount(own_bins.ravel(), minlength=n * len(own_bins)).reshape(-1, n).astype(float))
+        counts = np.bincount(own_bins.ravel(), minlength=n * len(own_bins)).reshape(-1, n).astype(float)
+        return statistic(counts)[..., 0] if drawn.ndim == 1 else statistic(counts)
 
     resample = partial(
         stats.bootstrap, (np.arange(n),), of_drawn, batch=_BATCH, confidence_level=level, method=METHOD, rng=seed
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # of the draws that are left out below
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         result = resample(n_resamples=draws)
-    lost = np.isnan(result.bootstrap_distribution)
-    if lost.any():
-        result.bootstrap_distribution = result.bootstrap_distribution[~lost]
-        result = resample(n_resamples=0, bootstrap_result=result)
-    low, high = result.confidence_interval
-    return np.asarray(low), np.asarray(high)
+        lost = np.isnan(result.bootstrap_distribution)
+        if lost.any():
+            result.bootstrap_distribution = result.bootstrap_distribution[~lost]
+            result = resample(n_resamples=0, bootstrap_result=result)
+    outside = (1 - level) / 2
+    percentiles = np.quantile(result.bootstrap_distribution, (outside, 1 - outside), axis=-1)
+    low, high = (
+        np.where(np.isnan(end), percentile, end)
+        for end, percentile in zip(result.confidence_interval, percentiles, strict=True)
+    )
+    return low, high
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import Objective, Trainer
+from pddm_utils.training.loop import Learner, Objective, Trainer, write_training
 from pddm_utils.training.samples import SliceSource, check_source
 
 
@@ -35,13 +37,38 @@ class Method(Protocol):
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """Pseudo-healthy volume x^, `(D, H, W)` float32 in [0, 1]; methods without noise ignore the timestep."""
 
+    def score(self, scan: Scan, reconstruction: np.ndarray) -> np.ndarray:
+        """How anomalous each voxel is, `(D, H, W)` in [0, 1]: |x - x^|, where a method has no score of its own."""
+        return np.abs(scan.image - reconstruction)
+
+
+def write_model(
+    folder: Path, learner: Learner, seed: int, record: Mapping[str, Any], save: Callable[[Path], None]
+) -> None:
+    """Put a finished model and its `training.json` into a folder in one step.
+
+    Args:
+        folder: of the model.
+        learner: who learnt it.
+        seed: of its draws.
+        record: steps, times and history, see `write_training`.
+        save: writes the model's files into a folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save(temporary)
+    write_training(temporary, learner, seed, record)
+    replace_folder(temporary, folder)
+
 
 def subject_seed(scan: Scan) -> int:
     """Seed of a scan's noise: every subject has its own, and its copies with and without a lesion share it."""
     return zlib.crc32(scan.subject.encode())
 
 
-class LearnedMethod(Objective):
+class LearnedMethod(Objective, Method):
     """A network, the damage it learns to repair, the loss, and how it rebuilds a scan: all of a method in one class.
 
     Args:

@@ -1,4 +1,4 @@
-"""The floor: what a threshold on the intensity itself finds."""
+"""A floor without a network: what a threshold on the intensity itself finds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import Scan
+from pddm_utils.methods.base import Method
 from pddm_utils.training.samples import SliceSource
 
 
-class IntensityThreshold:
+class IntensityThreshold(Method):
     """Brightness on T2 and FLAIR, darkness on T1, as the anomaly score ("Thresh" in Behrendt et al. 2023).
 
     Its "reconstruction" is black on T2 and FLAIR and white on T1, so that |x - x^| is the score: the same path from
@@ -24,7 +25,7 @@ class IntensityThreshold:
     def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
         """Nothing to learn."""
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: str | Path) -> None:
         """Nothing to open."""
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:

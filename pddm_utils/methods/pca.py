@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import IncrementalPCA
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
+from pddm_utils.methods.base import Method, write_model
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import finished_key, write_training
+from pddm_utils.training.loop import finished_key
 from pddm_utils.training.samples import SliceSource, check_source, draw_slices
 
 COMPONENTS = 64
@@ -25,7 +25,7 @@ _SLICES_AT_ONCE = 320  # of one update; bounds the memory
 _VALIDATION_SLICES = 64
 
 
-class PCA:
+class PCA(Method):
     """`x^ = m + W^T W (x - m)`: m the mean slice, W the first 64 principal axes (Pearson 1901; Ross et al. 2008).
 
     scikit-learn's `IncrementalPCA` over the same slices, in the same order, as every other method sees. 599,040
@@ -70,17 +70,8 @@ class PCA:
         times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         held_out = _draw(val, 0, range(_VALIDATION_SLICES))
         error = float(np.abs(self._project(held_out) - held_out).mean() * 2)  # of [-1, 1], as in the other methods
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".{folder.name}.new")
-        temporary.mkdir(exist_ok=True)
-        save_file(self.state, temporary / WEIGHTS)
-        write_training(
-            temporary,
-            self,
-            self.seed,
-            {"step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]},
-        )
-        replace_folder(temporary, folder)
+        record = {"step": steps, **times, "history": [{"step": steps, "validation_loss": round(error, 6)}]}
+        write_model(folder, self, self.seed, record, lambda part: save_file(self.state, part / WEIGHTS))
 
     def open(self, folder: str | Path) -> None:
         """Take the axes that lie in `folder` (`InputError` when they do not fit)."""

@@ -18,12 +18,14 @@ if TYPE_CHECKING:  # a table must not cost the import of torch
 
 # Settings that weights depend on. _NETWORK: any network that the common loop trains; _DIFFUSION: with noise levels
 # and noise; _BOXES: on boxes too. The others leave out what a method does not use.
-_DATA = ("cohort", "contrast", "train_subjects", "val_subjects", "batch_size")
+_SCANS = ("cohort", "contrast", "train_subjects", "val_subjects")
+_DATA = (*_SCANS, "batch_size")
 _LEARNING = (*_DATA, "network", "warmup_steps", "learning_rate_decay", "ema_decay", "mixed_precision")
 _NETWORK = (*_LEARNING, "learning_rate")
-_LEVELS = (*_NETWORK, "schedule", "timestep_power")
-_DIFFUSION = (*_LEVELS, "noise")
+_DIFFUSION = (*_NETWORK, "schedule", "timestep_power", "noise")
 _BOXES = (*_DIFFUSION, "box_size", "stride")
+_MASKED = (*_NETWORK, "box_size", "stride")
+_PUBLISHED = (*_DATA, "network", "mixed_precision")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class MethodFacts:
         noise_level: whether it takes a timestep, which validation then chooses.
         shipped: whether weights come with the project.
         patched: whether it rebuilds a slice box by box; the others are baselines.
+        floor: whether it needs no network; what a network adds is its difference to the best floor.
+        seeded: whether its training draws anything; one that does not is fitted and scored once, for the first seed.
+        definition: raised when a name comes to mean another method, so that no older weights or tables pass for it.
     """
 
     label: str
@@ -49,22 +54,37 @@ class MethodFacts:
     noise_level: bool = False
     shipped: bool = False
     patched: bool = False
+    floor: bool = False
+    seeded: bool = True
+    definition: int = 1
 
 
 METHODS: dict[str, MethodFacts] = {
-    "intensity": MethodFacts("Intensity threshold", "#7F7F7F", "intensity.IntensityThreshold"),
+    "intensity": MethodFacts("Intensity threshold", "#7F7F7F", "intensity.IntensityThreshold", floor=True),
+    "atlas": MethodFacts(
+        "Atlas, z-score by place", "#2896B4", "atlas.Atlas", _SCANS, floor=True, seeded=False, shipped=True
+    ),
+    "blur": MethodFacts("Blur, signed difference", "#B4B4B4", "blur.Blur", floor=True),
     "pca": MethodFacts("PCA", "#190005", "pca.PCA", _DATA),
     "ae": MethodFacts("AE", "#503205", "autoencoders.AE", _NETWORK),
     "vae": MethodFacts("VAE", "#9B7850", "autoencoders.VAE", _NETWORK),
-    "svae": MethodFacts("Spatial VAE", "#E6BE91", "autoencoders.SpatialVAE", _NETWORK),
+    "svae": MethodFacts("VAE, spatial latent", "#E6BE91", "autoencoders.SpatialVAE", _NETWORK),
     "dae": MethodFacts("DAE, coarse noise", "#503250", "dae.DAE", _NETWORK),
     "fanogan": MethodFacts("f-AnoGAN", "#0A0046", "fanogan.FAnoGAN", _LEARNING),
     "ddpm": MethodFacts("DDPM, whole image", "#E69F00", "ddpm.DDPM", _DIFFUSION, noise_level=True, shipped=True),
     "anoddpm": MethodFacts(
-        "AnoDDPM, several steps", "#1414F5", "anoddpm.AnoDDPM", _LEVELS, ("ddim_steps",), noise_level=True
+        "AnoDDPM, several steps",
+        "#1414F5",
+        "anoddpm.AnoDDPM",
+        _PUBLISHED,
+        ("ddim_steps",),
+        noise_level=True,
+        definition=2,
     ),
-    "mddpm": MethodFacts("mDDPM, masked patches", "#4678FF", "mddpm.MaskedDDPM", _DIFFUSION, noise_level=True),
-    "cddpm": MethodFacts("cDDPM, conditioned", "#0528A5", "cddpm.ConditionedDDPM", _DIFFUSION, noise_level=True),
+    "mddpm": MethodFacts(
+        "mDDPM, frequency patches", "#4678FF", "mddpm.MaskedDDPM", _MASKED, noise_level=True, patched=True, definition=2
+    ),
+    "cddpm": MethodFacts("cDDPM, conditioned", "#0528A5", "cddpm.ConditionedDDPM", _NETWORK, definition=2),
     "pddpm": MethodFacts(
         "pDDPM, patched", "#0072B2", "pddpm.PatchedDDPM", _BOXES, noise_level=True, shipped=True, patched=True
     ),
@@ -78,6 +98,8 @@ TRAINED_METHODS = tuple(name for name, facts in METHODS.items() if facts.trained
 NOISE_LEVEL_METHODS = tuple(name for name, facts in METHODS.items() if facts.noise_level)
 SHIPPED_METHODS = tuple(name for name, facts in METHODS.items() if facts.shipped)
 PATCHED_METHODS = tuple(name for name, facts in METHODS.items() if facts.patched)
+FLOORS = tuple(name for name, facts in METHODS.items() if facts.floor)
+SEEDED_METHODS = tuple(name for name in TRAINED_METHODS if METHODS[name].seeded)
 
 
 def check_methods(names: Iterable[str]) -> None:
@@ -96,7 +118,11 @@ def training_key(settings: Settings, name: str, seed: int) -> str:
         seed: of the training run.
     """
     chosen = {setting: getattr(settings, setting) for setting in METHODS[name].trained_by}
-    content = {**chosen, "steps": settings.steps_for(seed), "method": name, "seed": seed}
+    content = {**chosen, "method": name}
+    if METHODS[name].definition > 1:
+        content["definition"] = METHODS[name].definition
+    if METHODS[name].seeded:
+        content |= {"steps": settings.steps_for(seed), "seed": seed}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -15,22 +15,17 @@ from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
-from pddm_utils.core.shipped import HEALTHY_PLACES, model_name, weights_root
+from pddm_utils.core.shipped import HEALTHY_PLACES, model_name, stored_parameters, weights_root
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.detection.quality import healthy_reference
-from pddm_utils.detection.z_score import (
-    REFERENCE_SLICE_STEP,
-    REFERENCE_SUBJECTS,
-    HealthyPlaces,
-    PlaceStatistics,
-    z_score_thresholds,
-)
+from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, z_score_thresholds
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
+from pddm_utils.evaluation.places import HealthyPlaces, PlaceStatistics
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
-from pddm_utils.methods.registry import SHIPPED_METHODS, open_method
+from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, open_method
 from pddm_utils.training.loop import read_training
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
@@ -80,7 +75,9 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
         raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
     seed, written = settings.seeds[0], []
     for method in (name for name in settings.methods if name in SHIPPED_METHODS):
-        rows = scores[(scores.method == method) & (scores.seed == seed) & (scores.noise_level == "validation")]
+        rows = scores[
+            (scores.method == method) & (scores.seed == seed) & scores.noise_level.isin(["validation", "none"])
+        ]
         name = model_name(settings, method)
         source = model_folder(settings, method, seed, runs)
         if rows.empty or not is_trained(source):
@@ -92,11 +89,15 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
         temporary = target.with_name(f".{name}.new")
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
-        facts = _facts(settings, method, rows)
-        facts |= _healthy_facts(settings, method, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
-        _set_timestep(temporary / "model_index.json", facts["timestep"])
-        (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        (temporary / "README.md").write_text(_card(settings, method, facts, source, run), encoding="utf-8")
+        if METHODS[method].floor:
+            card = _table_card(settings, source)
+        else:
+            facts = _facts(settings, method, rows)
+            facts |= _healthy_facts(settings, method, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
+            _set_timestep(temporary / "model_index.json", facts["timestep"])
+            (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            card = _card(settings, method, facts, source, run)
+        (temporary / "README.md").write_text(card, encoding="utf-8")
         if settings.cohort == "ixi":
             shutil.copy(require_data_root() / "ixi-t1-2mm" / "LICENSE-SBIA.md", temporary)
         replace_folder(temporary, target)
@@ -143,13 +144,37 @@ def _set_timestep(index: Path, timestep: int) -> None:
     index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
+def _table_card(settings: Settings, source: Path) -> str:
+    record = read_training(source)
+    return f"""# Mean by place (a floor, no network), {settings.cohort} {settings.contrast}
+
+Mean and standard deviation of the intensity at 24 x 40 x 32 places of the brain's bounding box, of healthy scans: what
+the benchmark's method `atlas` needs. A model that finds no more than this table has learnt nothing of use.
+
+| | |
+|---|---|
+| data | {_DATA[settings.cohort].format(**settings.to_dict())} |
+| size | {stored_parameters(source):,} numbers, fp16 safetensors |
+| error | {record["history"][-1]["validation_loss"]:.4f} (L1 of the mean in the brain, healthy validation scans) |
+| made with | `{_made_with(settings)}` |
+
+Scores: `results/{settings.profile}/scores.csv`.
+
+## Licence
+
+{_LICENCES[settings.cohort]}
+"""
+
+
+def _made_with(settings: Settings) -> str:
+    profile = settings.profile
+    return f"make benchmark PROFILE={profile} && python -m pddm_utils.publish models --profile {profile}"
+
+
 def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any]) -> str:
     record, pipeline = read_training(source), load_pipeline(source)
     parameters = parameter_count(pipeline.unet)
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
-    made = (
-        f"make benchmark PROFILE={settings.profile} && python -m pddm_utils.publish models --profile {settings.profile}"
-    )
     z_score = (
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
         f"same rule); by residuals of {REFERENCE_SUBJECTS} healthy training subjects: `{HEALTHY_PLACES}`"
@@ -170,7 +195,7 @@ For research and teaching, not for diagnosis.
 | noise level | index {facts["timestep"]}, chosen on validation subjects |
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
 | z-score map | {z_score} |
-| made with | `{made}` |
+| made with | `{_made_with(settings)}` |
 
 Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those
 above, and scans that are not skull-stripped.

@@ -10,10 +10,13 @@ from typing import Any
 import pandas as pd
 
 from pddm_utils.benchmark.leaderboard import (
+    OLDER,
+    best_floors,
     finished_runs,
     improvement_markdown,
     large_data_sets,
     leaderboard_markdown,
+    older_methods,
     questions_markdown,
     read_selection,
 )
@@ -28,6 +31,7 @@ from pddm_utils.benchmark.tables import (
     markdown_table,
     read_results,
     scan_auroc_table,
+    short_name,
     subject_markdown,
     summary_table,
     with_intensity,
@@ -57,9 +61,14 @@ _QUESTIONS_NOTE = (
     "An answer needs an interval without zero and p below 0.05; *not shown* is no proof of the contrary."
     " False positives: what is marked on scans without a lesion."
 )
+_FLOOR_NOTE = (
+    "Floors need no network: brightness (T1: darkness), the z-score by place, the difference to a blurred brain; the "
+    "best of those that were run is chosen on validation subjects."
+)
+_L1_NOTE = "L1: of the reconstruction, in the brain; the atlas's is the mean by place, the blur's the blurred brain."
 _TEST = "p by sign flips, Holm-corrected over the table"
-_DIFFERENCE = "95 % bootstrap interval over subjects, p by sign flips, Holm-corrected over the table"
-_INTERVAL = "mean [95 % bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
+_DIFFERENCE = "95 % BCa bootstrap interval over subjects, p by sign flips, Holm-corrected over the table"
+_INTERVAL = "mean [95 % BCa bootstrap interval over subjects, 10,000 draws] ± std over seeds where there are several"
 
 
 def provenance_line(run: Mapping[str, Any]) -> str:
@@ -71,7 +80,17 @@ def provenance_line(run: Mapping[str, Any]) -> str:
         f"Made with `{_command(run)}`; seeds {seeds}; {_budget(run)}"
         f"{hardware['cpu']}, {hardware['cores']} cores"
         f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}."
+        f"{_older_note(run)}"
     )
+
+
+def _older_note(run: Mapping[str, Any]) -> str:
+    """Which rows of a run stand for an older definition of their method."""
+    older = ", ".join(short_name(name) for name in older_methods(run))
+    note = (
+        f" {OLDER} {older}: as defined then; today's methods of these names follow their authors more closely."
+    )
+    return note if older else ""
 
 
 def _command(run: Mapping[str, Any]) -> str:
@@ -117,10 +136,13 @@ def timestep_line(scores: pd.DataFrame) -> str:
 def auprc_block(folder: Path, noise_level: str = "validation") -> str:
     """AUPRC of every lesioned data set with five subjects or more."""
     scores, run = read_results(folder)
-    table = headline_markdown(large_data_sets(scores), "auprc", noise_level)
+    large = large_data_sets(scores)
+    table = headline_markdown(large, "auprc", noise_level, floors=best_floors(large, read_selection(folder)))
     levels = timestep_line(scores) if noise_level == "validation" else f"timestep {run['settings']['authors_timestep']}"
     what = "chosen on validation subjects" if noise_level == "validation" else "the authors'"
-    return f"{table}\n\nAUPRC, {_INTERVAL}; {_TEST}. Noise level: {what} ({levels}). {provenance_line(run)}"
+    return (
+        f"{table}\n\nAUPRC, {_INTERVAL}; {_TEST}. {_FLOOR_NOTE} Noise level: {what} ({levels}). {provenance_line(run)}"
+    )
 
 
 def patients_block(folder: Path, dataset: str) -> str:
@@ -158,42 +180,40 @@ def healthy_block(folder: Path) -> str:
     """What happens on healthy test scans, lesion-wise detection and scan-level AUROC, at the default threshold."""
     scores, run = read_results(folder)
     scores = large_data_sets(scores)
-    false_ml, error = (summary_table(scores, name) for name in ("false_positive_ml", "healthy_l1"))
+    false_ml, error, median = (
+        summary_table(scores, name) if name in scores else pd.DataFrame()
+        for name in ("false_positive_ml", "healthy_l1", "median_l1")
+    )
     lesions, auroc = lesion_table(scores), scan_auroc_table(scores)
     chosen = with_intensity(scores, "validation")
     rows = []
     for dataset in sorted(set(chosen.dataset), key=lambda name: (not is_healthy(name), name)):
         for method in (name for name in METHOD_NAMES if name in set(chosen.method)):
-            pick = [
-                table[(table.dataset == dataset) & (table.method == method)]
+            alarms, l1, found, whole = (
+                table[(table.dataset == dataset) & (table.method == method)] if len(table) else table
                 for table in (false_ml, error, lesions, auroc)
-            ]
-            healthy = is_healthy(dataset)
+            )
             rows.append(
                 [
                     dataset,
                     METHOD_NAMES[method],
-                    format_interval(pick[0].iloc[0], 1),
-                    format_interval(pick[1].iloc[0]) if healthy and method != "intensity" else "",
-                    "" if healthy else f"{100 * pick[2].iloc[0].sensitivity:.0f} %",
-                    f"{pick[2].iloc[0].false_components:.1f}",
+                    format_interval(alarms.iloc[0], 1),
+                    format_interval(l1.iloc[0]) if is_healthy(dataset) and method != "intensity" else "",
+                    "" if is_healthy(dataset) else f"{100 * found.iloc[0].sensitivity:.0f} %",
+                    f"{found.iloc[0].false_components:.1f}",
                     ""
-                    if healthy or pick[3].empty
-                    else f"{pick[3].iloc[0].auroc:.2f} [{pick[3].iloc[0].low:.2f}, {pick[3].iloc[0].high:.2f}]",
+                    if whole.empty
+                    else f"{whole.iloc[0].auroc:.2f} [{whole.iloc[0].low:.2f}, {whole.iloc[0].high:.2f}]",
                 ]
             )
-    header = [
-        "data set",
-        "method",
-        "false positives, ml",
-        "L1 on healthy scans",
-        "lesions found",
-        "false components",
-        "scan AUROC",
-    ]
+        constant = median[median.dataset == dataset] if len(median) else median
+        if len(constant):
+            rows.append([dataset, "the brain's median", "", format_interval(constant.iloc[0]), "", "", ""])
+    header = ["data set", "method", "false positives, ml", "L1 on healthy scans", "lesions found"]
+    header += ["false components", "scan AUROC"]
     return (
         markdown_table(header, rows) + f"\n\nAt the threshold rule `{DEFAULT_RULE}`; {_INTERVAL.split(' ±')[0]}. "
-        f"{provenance_line(run)}"
+        f"{_L1_NOTE} {provenance_line(run)}"
     )
 
 
@@ -203,16 +223,18 @@ def leaderboard_block(folder: Path) -> str:
     scores = large_data_sets(scores)
     what = _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"])
     levels = f"Noise level: chosen on validation subjects ({timestep_line(scores)})."
+    selection = read_selection(folder)
+    floors = best_floors(scores, selection)
     return "\n\n".join(
         [
             what,
-            leaderboard_markdown(scores, run),
-            f"AUPRC, {_INTERVAL}; {_TEST}. {_BOARD_NOTE}",
+            leaderboard_markdown(scores, run, floors=floors),
+            f"AUPRC, {_INTERVAL}; {_TEST}. {_FLOOR_NOTE} {_BOARD_NOTE}",
             "**Against the baseline that is best on validation**",
-            improvement_markdown(scores, read_selection(folder)),
+            improvement_markdown(scores, selection),
             f"AUPRC on test subjects; {_TEST}. {_IMPROVEMENT_NOTE}",
             "**With a threshold, and on healthy scans**",
-            questions_markdown(scores),
+            questions_markdown(scores, floors=floors),
             f"At the threshold rule `{DEFAULT_RULE}`; {_TEST}. {_QUESTIONS_NOTE}",
             f"{levels} {provenance_line(run)}",
         ]
@@ -243,7 +265,7 @@ def outcome_block(folder: Path) -> str:
     table, made = read_search(folder, "test")
     return (
         f"{outcome_markdown(table)}\n\n**Test** scans, every slice; AUPRC; difference on the same subjects with a "
-        f"95 % bootstrap interval over subjects, none for single patients. {made['hardware']['cpu']}, "
+        f"95 % BCa bootstrap interval over subjects, none for single patients. {made['hardware']['cpu']}, "
         f"torch {made['packages']['torch']}."
     )
 
@@ -255,7 +277,7 @@ def trained_block(folder: Path, question: str) -> str:
     levels = ", ".join(f"{name} {part.timestep.iloc[0]}" for name, part in used.groupby("variant", sort=False))
     return (
         f"{trained_markdown(table)}\n\nAUPRC, mean over subjects, one training seed; difference on the same "
-        f"subjects with a 95 % bootstrap interval; single patients have none. Every n-th slice with "
+        f"subjects with a 95 % BCa bootstrap interval; single patients have none. Every n-th slice with "
         f"n = {made['settings']['slice_step']}. Timestep chosen on validation subjects: {levels}. "
         f"`python -m pddm_utils trained-ablations --questions {question}`; {made['hardware']['cpu']}, "
         f"torch {made['packages']['torch']}."

@@ -39,7 +39,7 @@ from pddm_utils.diffusion.noise import gaussian_noise
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.methods.registry import SHIPPED_METHODS
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SHIPPED_METHODS
 from pddm_utils.show.figures import RESIDUAL_COLOURS, compare_methods, show_randomised, telling_slice
 from pddm_utils.show.outlines import REFERENCE, extraction_figure, quality_figure
 from pddm_utils.show.style import radiological
@@ -68,6 +68,7 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
     pairs = {
         name: map_scan(load_method(settings, name, settings.seeds[0], runs, shipped=True), scan)
         for name in SHIPPED_METHODS
+        if name in NOISE_LEVEL_METHODS
     }
     figure = compare_methods(
         scan, {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}

@@ -17,11 +17,11 @@ from pddm_utils.benchmark.studies.forms import match_quantiles
 from pddm_utils.core.threads import use_threads
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import HealthyPlaces
 from pddm_utils.diffusion.boxes import Boxes, BoxGrid, grid_boxes, random_boxes, stitch
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
+from pddm_utils.evaluation.places import HealthyPlaces
 from pddm_utils.methods.base import subject_seed
 from pddm_utils.methods.intensity import IntensityThreshold
 

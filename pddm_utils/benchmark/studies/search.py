@@ -34,8 +34,9 @@ from pddm_utils.core.shipped import weights_folder
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import data_digest
-from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, HealthyPlaces
+from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS
 from pddm_utils.evaluation.metrics import average_precision, lesion_share
+from pddm_utils.evaluation.places import HealthyPlaces
 
 COHORTS = {"simulated-t2": "laptop", "ixi-t1": "real"}  # and the profile that names its subjects
 METHODS = ("ddpm", "pddpm")
