@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from safetensors.torch import load_file
 
 from pddm_utils.benchmark import evaluate
@@ -24,16 +24,18 @@ from pddm_utils.diffusion.network import NETWORKS, parameter_count
 from pddm_utils.diffusion.objective import Batch
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.diffusion.sampling import ddim_reverse, trailing_timesteps
+from pddm_utils.methods.anoddpm import posterior_mean
 from pddm_utils.methods.autoencoders import kl_to_standard_normal
-from pddm_utils.methods.base import subject_seed
+from pddm_utils.methods.cddpm import LEVELS, augment_intensity
 from pddm_utils.methods.dae import NOISE_CELL, NOISE_STD, coarse_noise
-from pddm_utils.methods.ddpm import DDPM
 from pddm_utils.methods.fanogan import AdversarialNetworks, FAnoGAN, gradient_penalty
-from pddm_utils.methods.mddpm import MASKED_SHARE, PATCH_SIZE, MaskedDDPM, patch_mask
+from pddm_utils.methods.mddpm import frequencies, with_rectangles
 from pddm_utils.methods.network_method import NetworkMethod, SliceBatch
 from pddm_utils.methods.registry import (
     METHODS,
     NOISE_LEVEL_METHODS,
+    PATCHED_METHODS,
+    SEEDED_METHODS,
     TRAINED_METHODS,
     make_method,
     method_class,
@@ -91,7 +93,9 @@ def test_every_method_that_learns_has_a_class_and_every_noise_level_a_learner() 
 
 
 def test_an_unknown_method_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="method pddm does not exist; choose among intensity, pca, ae, .*ddpm"):
+    with pytest.raises(
+        InputError, match="method pddm does not exist; choose among intensity, atlas, blur, pca, ae, .*ddpm"
+    ):
         Benchmark(load_settings("smoke", {"methods": ["pddm"]}), False, tmp_path, tmp_path)
     with pytest.raises(InputError, match="choose among"):
         make_method("pddm", settings())
@@ -253,43 +257,97 @@ def test_a_perfect_predictor_walks_back_to_the_clean_slice() -> None:
     torch.testing.assert_close(back, clean)
 
 
-def test_anoddpm_reconstructs_with_the_number_of_steps_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = settings(train_steps=2, ddim_steps=3)
-    source = ArraySlices(2, 96)
-    method = make_method("anoddpm", chosen)
-    method.fit(source, source, tmp_path / "model")
-    assert method.pipeline.config.noise == "simplex" and method.pipeline.config.box_size == 96
-    unet, seen = method.pipeline.unet, []
-    unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
-    rebuilt = method.reconstruct(make_scan(), 299)
-    assert seen == [299, 199, 99] and rebuilt.shape == (3, 96, 96) and rebuilt.dtype == np.float32
-    assert 0 <= rebuilt.min() <= rebuilt.max() <= 1
-    expected = method.pipeline.reconstruct_volume(
-        make_scan().image, make_scan().brain_mask, 299, subject_seed(make_scan()), steps=3
-    )
-    torch.testing.assert_close(torch.from_numpy(rebuilt), torch.from_numpy(expected))
+def test_anoddpm_learns_as_published_whatever_the_profile_says() -> None:
+    method = made("anoddpm", learning_rate=0.5, ema_decay=0.5, timestep_power=3, noise="gaussian")
+    chosen = method.settings
+    assert (chosen.schedule, chosen.noise, chosen.timestep_power) == ("linear", "simplex", 1)
+    assert (chosen.learning_rate, chosen.learning_rate_decay, chosen.ema_decay) == (1e-4, "none", 0.9999)
+    batch = method.draw(ArraySlices(4), 0, range(600))
+    assert abs(batch.timesteps.float().mean() - 499.5) < 50 and (batch.timesteps < 250).float().mean() > 0.15
+    alphas = make_scheduler("linear").alphas_cumprod
+    level = alphas[batch.timesteps].view(-1, 1, 1, 1)
+    noise = (batch.noisy - level.sqrt() * batch.clean) / (1 - level).sqrt()
+    assert noise.std() == pytest.approx(1, abs=0.05)
+    neighbours = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
+    assert neighbours > 0.5  # simplex, not pixel noise
+
+    class Guess(torch.nn.Module):
+        def forward(self, noisy, timesteps):
+            return type("Output", (), {"sample": torch.zeros_like(noisy)})
+
+    torch.testing.assert_close(method.loss(Guess(), batch), noise.square().mean(), rtol=1e-3, atol=1e-3)  # eps, L2
 
 
-def test_masks_hide_the_same_number_of_patches_and_every_patch_sometimes() -> None:
-    masks = patch_mask(400, (64, 64), generators(400))
-    patches = masks.view(400, 4, PATCH_SIZE, 4, PATCH_SIZE).permute(0, 1, 3, 2, 4).flatten(3)
-    assert (patches.all(3) | ~patches.any(3)).all()  # whole patches
-    assert (patches.any(3).flatten(1).sum(1) == round(MASKED_SHARE * 16)).all()
-    often = patches.any(3).float().mean(0)
-    assert (often - MASKED_SHARE).abs().max() < 0.1  # four standard deviations of 400 draws
+def test_anoddpm_walks_back_with_fresh_noise_in_the_steps_set() -> None:
+    clean, alphas = torch.rand(1, 1, 32, 32) * 1.6 - 0.8, make_scheduler("linear").alphas_cumprod
+    seen: list[tuple[int, torch.Tensor]] = []
+
+    def knows(noisy: torch.Tensor, index: int):
+        seen.append((index, (noisy - alphas[index] ** 0.5 * clean) / (1 - alphas[index]) ** 0.5))
+        return type("Output", (), {"sample": seen[-1][1]})
+
+    for steps, expected in ((3, [299, 199, 99]), (1000, list(range(299, -1, -1)))):
+        seen.clear()
+        method = made("anoddpm", ddim_steps=steps)
+        rebuilt = method.rebuild(knows, clean, 299, torch.Generator().manual_seed(0))
+        assert [index for index, _ in seen] == expected
+        torch.testing.assert_close(rebuilt, clean, atol=1e-4, rtol=1e-4)
+        noises = [noise for _, noise in seen]
+        assert not torch.allclose(noises[0], noises[1], atol=0.05)  # fresh noise came in
+        assert all(0.5 < noise.std() < 1.5 for noise in noises)  # and the level's variance stayed
 
 
-def test_masked_patches_are_black_under_the_noise_and_clean_in_the_target() -> None:
+def test_posterior_mean_of_neighbours_is_that_of_diffusers() -> None:
+    scheduler = DDPMScheduler(1000, beta_schedule="linear", prediction_type="sample", clip_sample=False)
+    clean, noisy = torch.rand(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    generator = torch.Generator().manual_seed(1)
+    expected = scheduler.step(clean, 300, noisy, generator=generator).prev_sample
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    now, then = scheduler.alphas_cumprod[300].item(), scheduler.alphas_cumprod[299].item()
+    spread = scheduler._get_variance(300) ** 0.5
+    torch.testing.assert_close(posterior_mean(clean, noisy, now, then), expected - spread * noise, atol=1e-5, rtol=1e-5)
+
+
+def test_frequencies_of_both_kinds_add_up_and_low_ones_are_smooth() -> None:
+    plane = torch.rand(32, 32, generator=torch.Generator().manual_seed(0))
+    low, high = frequencies(plane, 3, low=True), frequencies(plane, 3, low=False)
+    torch.testing.assert_close(low + high, plane, atol=1e-5, rtol=1e-5)
+    assert low.diff().abs().mean() < 0.2 * high.diff().abs().mean() and abs(high.mean()) < 1e-5
+
+
+def test_rectangles_are_few_small_inside_the_brain_and_its_frequencies() -> None:
+    size, brain = 64, slice(8, 58)  # 50 pixels high: sides of 4 to 9
+    plane = torch.full((1, 1, size, size), -1.0)
+    plane[..., brain, brain] = torch.rand(50, 50, generator=torch.Generator().manual_seed(0))
+    slices = plane.expand(200, -1, -1, -1)
+    changed = with_rectangles(slices, generators(200)) != slices
+    assert not changed[..., :13, :].any() and not changed[..., 53:, :].any()  # a margin of five pixels
+    areas = changed.flatten(1).sum(1)
+    assert (areas == 0).float().mean() == pytest.approx(1 / 6, abs=0.1)  # none at all, one time in six
+    assert areas.max() <= 5 * 9 * 9 and areas[areas > 0].min() >= 4 * 4 - 2
+    lower = sum(map(frequency_kind, with_rectangles(slices, generators(200)), changed)) / (areas > 0).sum()
+    assert lower == pytest.approx(0.5, abs=0.2)  # low and high ones in turn
+    small = torch.full((1, 1, 12, 12), 0.5)
+    assert torch.equal(with_rectangles(small, generators(1)), small)
+
+
+def frequency_kind(damaged: torch.Tensor, changed: torch.Tensor) -> bool:
+    """Whether rectangles of a brain of about 0.75 in [0, 1] show low frequencies; high ones are about 0 there."""
+    return bool(changed.any() and damaged[changed].mean() > 0)
+
+
+def test_mddpm_sees_damage_inside_and_outside_its_box_and_learns_the_undamaged_slice() -> None:
     source = ArraySlices(4, 64)
-    batch, unmasked = (
-        kind("mddpm", settings(), image_size=64).draw(source, 0, range(4)) for kind in (MaskedDDPM, DDPM)
+    batch, pddpm = (
+        method_class(name)(name, settings(noise="simplex", timestep_power=1), image_size=64).draw(source, 0, range(40))
+        for name in ("mddpm", "pddpm")
     )
-    assert torch.equal(batch.clean, unmasked.clean) and torch.equal(batch.timesteps, unmasked.timesteps)
-    level = make_scheduler().alphas_cumprod[batch.timesteps].view(-1, 1, 1, 1)
-    hidden = batch.noisy != unmasked.noisy
-    difference = (unmasked.noisy - batch.noisy) / level.sqrt()
-    torch.testing.assert_close(difference[hidden], (batch.clean + 1)[hidden], atol=1e-3, rtol=1e-3)
-    assert 0.2 < hidden.float().mean() <= 0.25 and batch.mask.all()
+    assert torch.equal(batch.clean, pddpm.clean) and torch.equal(batch.mask, pddpm.mask)
+    assert torch.equal(batch.timesteps, pddpm.timesteps)
+    assert batch.mask.float().mean() == pytest.approx((16 / 64) ** 2)  # the loss stays inside the box of the grid
+    differs = batch.noisy != pddpm.noisy
+    assert (differs & batch.mask).any() and (differs & ~batch.mask).any() and differs.float().mean() < 0.2
+    assert made("mddpm").settings.noise == "simplex" and "mddpm" in PATCHED_METHODS
 
 
 def test_random_boxes_weigh_every_pixel_alike() -> None:
@@ -320,6 +378,45 @@ def test_condition_reaches_the_prediction() -> None:
     assert first.shape == (1, 1, 32, 32) and not torch.allclose(first, second)
 
 
+def test_cddpm_rebuilds_with_the_mean_over_three_levels() -> None:
+    method = made("cddpm", noise="gaussian")
+    assert method.settings.noise == "simplex"
+    slices, seen = torch.rand(2, 1, 32, 32) * 2 - 1, []
+
+    class Spy(torch.nn.Module):
+        def encoder(self, slices):
+            return slices.mean((1, 2, 3))
+
+        def unet(self, noisy, level, class_labels):
+            seen.append((level, noisy.clone(), class_labels))
+            return type("Output", (), {"sample": torch.full_like(noisy, float(level))})
+
+    rebuilt = method.rebuild(Spy(), slices, 17, torch.Generator().manual_seed(0))
+    assert [level for level, *_ in seen] == list(LEVELS) and torch.equal(
+        rebuilt, torch.full_like(rebuilt, sum(LEVELS) / 3)
+    )
+    alphas = make_scheduler().alphas_cumprod.double()
+    ratio = ((1 - alphas) / alphas).sqrt()  # noise to signal; the authors' noise has a standard deviation of 0.58
+    for level, published in zip(LEVELS, (250, 500, 750), strict=True):
+        assert ratio[level] == pytest.approx(0.58 * ratio[published - 1].item(), rel=0.01)
+    noises = [(noisy - alphas[level].sqrt() * slices) / (1 - alphas[level]).sqrt() for level, noisy, _ in seen]
+    assert not torch.allclose(noises[0], noises[1], atol=0.1)
+
+
+def test_cddpm_learns_slices_of_changed_intensities() -> None:
+    source = ArraySlices(4)
+    batch, plain = (
+        method_class(name)(name, settings(noise="simplex", timestep_power=1), image_size=32).draw(source, 0, range(200))
+        for name in ("cddpm", "ddpm")
+    )
+    changed = (batch.clean != plain.clean).flatten(1).any(1).float().mean()
+    assert changed == pytest.approx(1 - 0.5 * 0.75 * 0.75, abs=0.12)
+    assert batch.clean.min() >= -1 and batch.clean.max() <= 1
+    black = torch.full((20, 1, 8, 8), -1.0)
+    rngs = [np.random.default_rng(number) for number in range(20)]
+    assert torch.equal(augment_intensity(black, rngs), black)
+
+
 # All of them
 
 SIZES = {
@@ -347,7 +444,7 @@ def test_parameters_are_all_the_state_of_a_network(name: str) -> None:
         assert not list(made(name, 96).make_network().buffers())
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINED_METHODS if name != "pca"])
+@pytest.mark.parametrize("name", [name for name in SEEDED_METHODS if name != "pca"])
 def test_every_method_has_a_network_of_every_size(name: str) -> None:
     with pytest.raises(InputError, match=f"choose one of {', '.join(NETWORKS)}$"):
         settings(network="none")
@@ -401,13 +498,14 @@ def test_weights_of_another_network_are_one_clear_error(tmp_path: Path) -> None:
 def test_training_keys_depend_on_what_the_method_uses_only() -> None:
     plain = settings()
     for change, methods in [
-        ({"noise": "simplex"}, {"ddpm", "mddpm", "cddpm", "pddpm", "pddpm-random"}),
-        ({"schedule": "linear"}, set(NOISE_LEVEL_METHODS)),
-        ({"learning_rate": 0.5}, set(TRAINED_METHODS) - {"pca", "fanogan"}),
-        ({"network": "laptop"}, set(TRAINED_METHODS) - {"pca"}),
-        ({"box_size": 8}, {"pddpm", "pddpm-random"}),
+        ({"noise": "simplex"}, {"ddpm", "pddpm", "pddpm-random"}),
+        ({"schedule": "linear", "timestep_power": 2}, {"ddpm", "pddpm", "pddpm-random"}),
+        ({"learning_rate": 0.5}, set(SEEDED_METHODS) - {"pca", "fanogan", "anoddpm"}),
+        ({"network": "laptop"}, set(SEEDED_METHODS) - {"pca"}),
+        ({"box_size": 8}, {"pddpm", "pddpm-random", "mddpm"}),
         ({"ddim_steps": 3, "threads": 2, "timesteps": [249]}, set()),
-        ({"train_steps": 13}, set(TRAINED_METHODS)),
+        ({"train_steps": 13}, set(SEEDED_METHODS)),
+        ({"train_subjects": 3}, set(TRAINED_METHODS)),
     ]:
         other = settings(**change)
         changed = {name for name in TRAINED_METHODS if training_key(plain, name, 0) != training_key(other, name, 0)}
@@ -435,7 +533,8 @@ def test_all_methods_pass_through_the_benchmark(tmp_path: Path, monkeypatch: pyt
     lesioned = scores[scores.dataset == "simulated-t2-tumour"]
     assert lesioned.auprc.between(0, 1).all() and lesioned.groupby("method").auprc.first().nunique() == len(METHODS)
     models = run["models"]
-    assert all(model["steps"] == 2 and model["cpu_seconds"] >= 0 for model in models.values())
+    assert all(models[f"{name}-seed0"]["steps"] == 2 for name in SEEDED_METHODS) and models["atlas-seed0"]["steps"] == 0
+    assert all(model["cpu_seconds"] >= 0 for model in models.values())
     assert models["ddpm-seed0"]["parameters"] == models["anoddpm-seed0"]["parameters"] == 47_505
     assert models["fanogan-seed0"]["parameters"] < 185_570  # without the critic
 

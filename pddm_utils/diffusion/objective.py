@@ -57,8 +57,9 @@ class DiffusionObjective(Objective):
         generators = torch_generators(rngs)
         noise = NOISES[self.settings.noise](tuple(clean.shape), generators, clean.device, clean.dtype)
         boxes = self.boxes(len(clean), generators).to(clean.device)
-        noisy = scheduler.add_noise(self.visible(clean, generators), noise, timesteps)
-        return Batch(clean, noise_boxes(clean, noisy, boxes), box_mask(boxes, clean.shape[-2:]), timesteps)
+        visible = self.visible(clean, generators)
+        noisy = scheduler.add_noise(visible, noise, timesteps)
+        return Batch(clean, noise_boxes(visible, noisy, boxes), box_mask(boxes, clean.shape[-2:]), timesteps)
 
     def timesteps(self, rngs: Sequence[np.random.Generator], levels: int) -> list[int]:
         """Uniform indices for power 1; a larger `timestep_power` moves them towards the high noise levels."""
@@ -70,7 +71,7 @@ class DiffusionObjective(Objective):
         return random_grid_boxes(count, self.grid, generators)
 
     def visible(self, clean: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-        """What of the slices `(B, 1, H, W)` is noised: all of it."""
+        """What the network sees of the slices `(B, 1, H, W)`, outside the box and under the noise: all of them."""
         return clean
 
     def predict(self, network: Any, batch: Batch) -> torch.Tensor:

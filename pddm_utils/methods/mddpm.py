@@ -1,49 +1,76 @@
-"""mDDPM: a whole-image diffusion model that also has to fill in masked patches (Iqbal et al. 2023)."""
+"""mDDPM: pDDPM that also has to mend rectangles of low or high frequencies (Iqbal et al. 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from typing import Any
 
 import torch
 
-from pddm_utils.methods.ddpm import DDPM
+from pddm_utils.core.settings import Settings
+from pddm_utils.data.scan import SLICE_SIZE
+from pddm_utils.methods.pddpm import PatchedDDPM
 
-PATCH_SIZE = 16  # pixels
-MASKED_SHARE = 0.25  # of the patches; a choice of ours
+PUBLISHED: dict[str, Any] = {"noise": "simplex", "schedule": "squaredcos_cap_v2", "timestep_power": 1.0}
+MOST_RECTANGLES = 5
+LARGEST_SIDE = 0.18  # of the brain's height; the smallest is half of it
+FREQUENCIES = (2, 10)  # half the width of the central square of the spectrum, smallest and largest
+_MARGIN = 5  # pixels between a rectangle and the brain's bounding box
 _BLACK = -1.0
 
 
-def patch_mask(count: int, image_size: Sequence[int], generators: list[torch.Generator]) -> torch.Tensor:
-    """Masks of square patches, the same number of them in each sample, drawn without replacement.
+def with_rectangles(slices: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """Slices with 0 to 5 rectangles that show their low or their high frequencies only.
 
     Args:
-        count: number of samples B.
-        image_size: height and width in pixels.
-        generators: one for each sample.
+        slices: `(B, 1, H, W)` in [-1, 1], background -1.
+        generators: one for each sample, on the CPU.
 
     Returns:
-        bool `(B, 1, H, W)`, True where the slice is hidden: on `MASKED_SHARE` of the patches.
+        `(B, 1, H, W)`; a slice whose brain has no room for a rectangle is left as it is.
     """
-    rows, columns = (-(-side // PATCH_SIZE) for side in image_size)  # patches that touch the image
-    hidden = torch.zeros(count, rows * columns, dtype=torch.bool)
-    for sample, generator in enumerate(generators):
-        chosen = torch.randperm(rows * columns, generator=generator)[: round(MASKED_SHARE * rows * columns)]
-        hidden[sample, chosen] = True
-    pixels = hidden.view(count, 1, rows, columns)
-    pixels = pixels.repeat_interleave(PATCH_SIZE, dim=2).repeat_interleave(PATCH_SIZE, dim=3)
-    return pixels[..., : image_size[0], : image_size[1]]
+    return torch.stack([_damaged(one[0], g)[None] for one, g in zip(slices, generators, strict=True)])
 
 
-class MaskedDDPM(DDPM):
-    """mDDPM's masked image modelling (Iqbal et al. 2023, "Unsupervised Anomaly Detection in Medical Images Using Masked
-    Diffusion Model", the image-patch masking).
+def _damaged(plane: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def whole(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (1,), generator=generator))
 
-    `x_t = sqrt(abar_t) (1 - m) x_0 + sqrt(1 - abar_t) eps` with black patches `m`; loss `|x_0 - f(x_t, t)|` over the
-    whole slice. Nothing is masked at test time. The network is that of `ddpm` (laptop 0.65 M parameters, paper
-    37.5 M). The paper's masks in the frequency domain are left out.
+    shown = frequencies((plane + 1) / 2, whole(*FREQUENCIES), low=whole(0, 1) == 0) * 2 - 1
+    brain, count = plane > _BLACK, whole(0, MOST_RECTANGLES)
+    rows, columns = (torch.nonzero(brain.any(dim=axis)).flatten().tolist() for axis in (1, 0))
+    largest = int(LARGEST_SIDE * len(rows))
+    if largest < 2 or min(rows[-1] - rows[0], columns[-1] - columns[0]) < largest + 2 * _MARGIN:
+        return plane
+    result = plane.clone()
+    for _ in range(count):
+        height, width = (whole(largest // 2, largest) for _ in range(2))
+        top, left = (whole(span[0] + _MARGIN, span[-1] - _MARGIN - largest) for span in (rows, columns))
+        part = (slice(top, top + height), slice(left, left + width))
+        result[part] = torch.where(brain[part], shown[part], _BLACK)
+    return result
+
+
+def frequencies(plane: torch.Tensor, half: int, low: bool) -> torch.Tensor:
+    """A plane `(H, W)` with the central square of its spectrum, 2 `half` wide, alone or without it."""
+    spectrum = torch.fft.fftshift(torch.fft.fft2(plane))
+    centre = torch.zeros_like(spectrum, dtype=torch.bool)
+    row, column = (side // 2 for side in plane.shape)
+    centre[max(row - half, 0) : row + half, max(column - half, 0) : column + half] = True
+    return torch.fft.ifft2(torch.fft.ifftshift(spectrum * (centre if low else ~centre))).real
+
+
+class MaskedDDPM(PatchedDDPM):
+    """mDDPM (Iqbal et al. 2023, "Unsupervised Anomaly Detection in Medical Images Using Masked Diffusion Model").
+
+    As its public code has it: the slice is damaged by `with_rectangles`, the box of pDDPM's grid is noised on it, and
+    the loss compares with the undamaged slice inside the box. Simplex noise, timesteps drawn evenly. Nothing is damaged
+    at test time. The network is that of `ddpm` (laptop 0.65 M parameters, paper 37.5 M).
     """
+
+    def __init__(self, name: str, settings: Settings, seed: int = 0, image_size: int = SLICE_SIZE) -> None:
+        super().__init__(name, dataclasses.replace(settings, **PUBLISHED), seed, image_size)
 
     def visible(self, clean: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-        """The slices `(B, 1, H, W)` with their masked patches black."""
-        mask = patch_mask(len(clean), clean.shape[-2:], generators)
-        return clean.masked_fill(mask.to(clean.device), _BLACK)
+        """The slices `(B, 1, H, W)` with their rectangles, inside and outside the box."""
+        return with_rectangles(clean, generators)

@@ -90,7 +90,7 @@ RECIPES = {
     "random boxes": Recipe("methods", "pddpm-random"),
     "simplex noise": Recipe("methods", changes={"noise": "simplex", "authors_timestep": _SIMPLEX_LEVEL}),
     "whole slice": Recipe("methods", "ddpm"),
-    "whole slice, simplex noise": Recipe("methods", "anoddpm"),  # tested in one step here
+    "whole slice, simplex noise": Recipe("methods", "ddpm", changes={"noise": "simplex"}),
     "the paper's": Recipe("methods", changes=_PAPER),
     "the paper's, whole slice": Recipe("methods", "ddpm", changes=_PAPER),
     "mixed boxes": Recipe("methods", made_by=MixedBoxDDPM),
