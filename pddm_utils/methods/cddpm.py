@@ -24,7 +24,7 @@ from pddm_utils.methods.network_method import NetworkMethod
 PUBLISHED: dict[str, Any] = {"noise": "simplex", "schedule": "squaredcos_cap_v2", "timestep_power": 1.0}
 # The authors' 250, 500 and 750 of 1000, at the same ratio of noise to signal: their simplex noise has a standard
 # deviation of 0.58, ours of 1.
-LEVELS = (146, 332, 604)
+LEVELS = (146, 333, 604)
 _GAMMA, _BIAS, _BLUR = 0.5, 0.25, 0.25  # probabilities of the augmentations
 _LOG_GAMMA = 0.3
 _BIAS_ORDER, _BIAS_SIZE = 3, 0.5
