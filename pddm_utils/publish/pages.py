@@ -87,9 +87,7 @@ def provenance_line(run: Mapping[str, Any]) -> str:
 def _older_note(run: Mapping[str, Any]) -> str:
     """Which rows of a run stand for an older definition of their method."""
     older = ", ".join(short_name(name) for name in older_methods(run))
-    note = (
-        f" {OLDER} {older}: as defined then; today's methods of these names follow their authors more closely."
-    )
+    note = f" {OLDER} {older}: as defined then; today's methods of these names follow their authors more closely."
     return note if older else ""
 
 
