@@ -11,7 +11,7 @@ from diffusers import UNet2DModel
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.diffusion.noise import simplex_noise
+from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.objective import Batch, DiffusionObjective
 from pddm_utils.diffusion.pipeline import make_scheduler
 from pddm_utils.diffusion.sampling import trailing_timesteps
@@ -60,7 +60,7 @@ class AnoDDPM(DiffusionObjective, NetworkMethod):
         alphas = make_scheduler(self.settings.schedule).alphas_cumprod.tolist()
 
         def noise() -> torch.Tensor:
-            return simplex_noise(tuple(slices.shape), generator, slices.device)
+            return NOISES["simplex"](tuple(slices.shape), generator=generator, device=slices.device)
 
         noisy = alphas[level] ** 0.5 * slices + (1 - alphas[level]) ** 0.5 * noise()
         steps = trailing_timesteps(level, min(self.settings.ddim_steps, level + 1))

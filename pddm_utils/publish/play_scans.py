@@ -11,11 +11,8 @@ import numpy as np
 
 from pddm_utils.data.examples import example_scan, healthy_twin
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import (
-    SPREAD_OFFSET,
-    HealthyPlaces,
-    z_score_thresholds,
-)
+from pddm_utils.detection.z_score import z_score_thresholds
+from pddm_utils.evaluation.places import SPREAD_OFFSET, HealthyPlaces
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.show.figures import slice_height_mm, telling_slice

@@ -29,9 +29,10 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.detection.z_score import HealthyPlaces, lesion_z_score
+from pddm_utils.detection.z_score import lesion_z_score
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.evaluation.metrics import average_precision, healthy_l1
+from pddm_utils.evaluation.places import HealthyPlaces
 from pddm_utils.evaluation.postprocess import erode_in_plane, median_filter
 from pddm_utils.methods.intensity import IntensityThreshold
 from pddm_utils.methods.pipeline_method import PipelineMethod
