@@ -25,6 +25,7 @@ from pddm_utils.benchmark.leaderboard import (
     improvement_markdown,
     leaderboard_markdown,
     network_passes,
+    older_methods,
     questions_markdown,
     read_selection,
 )
@@ -41,7 +42,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.metrics import RECALL_GRID, precision_at_recall, precision_recall
 from pddm_utils.evaluation.statistics import bootstrap_band, bootstrap_interval, holm, relative_improvement
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES, METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
-from pddm_utils.publish.pages import fill_marks
+from pddm_utils.publish.pages import fill_marks, healthy_block, provenance_line
 
 RESULTS = Path(__file__).parents[1] / "results"
 TUMOUR, HEALTHY = "simulated-t2-tumour", "simulated-t2-healthy"
@@ -186,6 +187,29 @@ def test_every_table_has_the_difference_to_ddpm_and_to_the_floor_that_validation
             assert by_name[METHOD_NAMES["pddpm"]][column].startswith(f"{means['pddpm'] - means[other]:.3f} [")
     assert best_floors(scores, made_up_selection({"intensity": 0.1})) == {}
     assert best_floors(made_up_scores(("intensity", "pddpm")), made_up_selection({})) == {TUMOUR: "intensity"}
+
+
+def test_rows_of_an_older_definition_are_marked() -> None:
+    scores, run = made_up_scores(), made_up_run()
+    run["settings"] |= {"methods": list(METHODS)}
+    changed = [name for name, facts in METHODS.items() if facts.definition > 1]
+    for definitions, marked in ({}, changed), ({name: facts.definition for name, facts in METHODS.items()}, []):
+        run["definitions"] = definitions
+        assert older_methods(run) == marked
+        rows = {row[0] for row in cells(leaderboard_markdown(scores, run))}
+        assert {name for name, label in METHOD_NAMES.items() if f"{label}†" in rows} == set(marked)
+        assert ("as defined then" in provenance_line(run)) == bool(marked)
+
+
+def test_healthy_error_stands_beside_that_of_the_mean_by_place_and_of_the_median(tmp_path: Path) -> None:
+    extra = {"healthy_l1": 0.1, "median_l1": 0.2, "scan_score": 0.5, "lesions": 1, "lesions_detected": 0}
+    scores = made_up_scores(("intensity", "atlas", "pddpm")).assign(**extra, false_components=0.0)
+    scores.loc[scores.dataset == TUMOUR, ["healthy_l1", "median_l1"]] = np.nan
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    (tmp_path / "run.json").write_text(json.dumps(made_up_run()))
+    rows = {row[1]: row[3] for row in cells(healthy_block(tmp_path)) if len(row) > 3 and row[0] == HEALTHY}
+    assert rows["the brain's median"] == "0.200 [0.200, 0.200]" and rows[METHOD_NAMES["intensity"]] == ""
+    assert rows[METHOD_NAMES["atlas"]] == rows[METHOD_NAMES["pddpm"]] == "0.100 [0.100, 0.100]"
 
 
 def test_a_pair_both_ways_is_one_comparison() -> None:
