@@ -19,6 +19,10 @@ MEASURE = """
     const over = box.getBoundingClientRect().right - edge;
     if (over > 1) says(`${box.tagName} leaves the page`, box, over);
   }
+  for (const picture of article.querySelectorAll("img")) {
+    const [shown, own] = [picture.width / picture.height, picture.naturalWidth / picture.naturalHeight];
+    if (picture.checkVisibility() && own && Math.abs(shown / own - 1) > 0.03) says("picture out of shape", picture, 0);
+  }
   for (const formula of article.querySelectorAll("mjx-math")) {
     if (!formula.checkVisibility() || scrolls(formula)) continue;
     const room = formula.closest("div.math, p, li, td, dd, div").getBoundingClientRect().right;
