@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from barriers import serious_findings
-from browser import open_browser
+from book_build import ROOT
+from browser import FLAGS, find_browser, open_browser
 from figure_page import move, press
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
@@ -408,3 +412,50 @@ def test_weights_that_half_precision_cannot_hold_stay_as_they_are() -> None:
     network = make_network("smoke").eval()
     whole, half = len(to_onnx(network)), len(to_onnx(network.half().float()))
     assert 1.5 < (whole - half) / parameter_count(network) <= 2, "two bytes of all that is not a one or a zero"
+
+
+@pytest.mark.parametrize("built", ["not at all", "without npm"])
+def test_the_book_says_that_its_models_are_missing(built: str, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    if built == "without npm":
+        made.mkdir()
+        (made / "contents.json").write_text(json.dumps({"models": [], "missing": "npm is not installed"}))
+        (made / "recorded.png").write_bytes(b"a picture")
+    extensions = f"import sys; sys.path.insert(0, {str(ROOT / 'book' / '_ext')!r})"
+    (tmp_path / "conf.py").write_text(f"{extensions}; extensions = ['myst_parser', 'playground']")
+    (tmp_path / "index.md").write_text("# Play\n\n```{playground}\n```\n")
+    command = [sys.executable, "-m", "sphinx", "-W", str(tmp_path), str(tmp_path / "site")]
+    here = os.environ | {"PDDM_PLAYGROUND": str(made), "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=here)
+    page = (tmp_path / "site" / "index.html").read_text()
+    why = "npm is not installed" if built == "without npm" else "python -m pddm_utils.publish playground"
+    assert sum("without models" in line and why in line for line in done.stdout.splitlines()) == 1
+    assert "not part of this build of the book: " in page and why in page and "play.js" not in page
+    assert ("_static/play/recorded.png" in page) == (tmp_path / "site/_static/play/recorded.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_webgpu_gives_what_torch_gives(site: Path, weights: Path) -> None:
+    """On a graphics card in software, which the page itself would not take: minutes for a few passes."""
+    flags = [flag for flag in FLAGS if flag != "--disable-gpu"]
+    flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), headless=True, args=flags)
+        page = open_play(browser, (site / "index.html").as_uri())
+        page.set_default_timeout(10 * PATIENCE_MS)
+        if page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
+            pytest.skip("this browser has no WebGPU, not even in software")
+        page.evaluate(
+            """() => {
+                const ask = navigator.gpu.requestAdapter.bind(navigator.gpu);
+                navigator.gpu.requestAdapter = async () => (await ask(), { info: {} });
+            }"""
+        )
+        start(page, group=1)
+        assert page.locator("[data-running]").get_attribute("data-running") == "webgpu"
+        x = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            theirs = load_pipeline(weights / "made-up-t2-pddpm").unet.cpu()(x, 400).sample.numpy()
+        np.testing.assert_allclose(predict(page, "made-up-t2-pddpm", x.numpy(), 400), theirs, atol=TOLERANCE)
+        browser.close()
