@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
+from barriers import serious_findings
 from browser import open_browser
 from figure_page import ALPHA_BARS, DEPTH, SIZE, move, open_page, pixels, point, press, small_methods, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
-from pddm_utils.show.widgets.comparison import Comparison, Reconstruct, compare
+from pddm_utils.show.widgets.comparison import Comparison, Reconstruct, compare, compare_scans
 from pddm_utils.show.widgets.packing import pack, slices_to_show, to_levels, unpack
 
 TIMESTEPS = (249, 818)
@@ -155,6 +156,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(browser: Browser, comparison: Comparison) -> Iterator[Page]:
     opened = open_page(browser, comparison.to_html())
+    opened.locator('[data-control="root"]').uncheck()
     yield opened
     assert opened.troubles == []
     opened.close()
@@ -272,6 +274,35 @@ def test_what_is_found_can_have_the_colours_of_the_map(page: Page, comparison: C
     expected = np.where(levels[..., None] > 20, mixed, image)
     np.testing.assert_array_equal(pixels(page, "pddpm-found"), expected)
     page.locator('[data-control="heat"]').uncheck()
+
+
+@pytest.mark.browser
+def test_colours_by_the_square_root_show_what_is_small(page: Page, comparison: Comparison) -> None:
+    page.locator('[data-control="root"]').check()
+    move(page, "slice", 1)
+    move(page, "timestep", 0)
+    levels = comparison.levels("ddpm", 6, TIMESTEPS[0])
+    rooted = np.floor(np.sqrt(levels * 255.0) + 0.5).astype(int)
+    np.testing.assert_array_equal(pixels(page, "ddpm-residual"), palette(comparison)[rooted])
+    page.locator('[data-control="root"]').uncheck()
+
+
+@pytest.mark.browser
+def test_a_scan_is_chosen_from_several(browser: Browser, scan: Scan, methods: dict, comparison: Comparison) -> None:
+    other = compare(replace(scan, subject="s2"), {"pddpm": methods["pddpm"]}, ALPHA_BARS, [499], [12])
+    both = compare_scans("Two scans", {"tumour": comparison, "no lesion": other})
+    page = open_page(browser, both.to_html(), viewport={"width": 390, "height": 800})
+    assert page.locator(".title").inner_text() == "Two scans"
+    np.testing.assert_array_equal(pixels(page, "lesion")[..., 0], comparison.plane("lesion", 6) * 255)
+    page.locator('[data-control="scan"]').select_option("no lesion (simulated-t2-tumour, s2)")
+    np.testing.assert_array_equal(pixels(page, "image")[..., 0], other.plane("image", 12))
+    assert page.locator('[data-panel^="ddpm"]').count() == 0 and page.locator('[data-control="run"]').count() == 0
+    np.testing.assert_array_equal(pixels(page, "pddpm-reconstruction")[..., 0], other.reconstruction("pddpm", 12, 499))
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390 and serious_findings(page) == []
+    assert page.troubles == []
+    page.close()
+    with pytest.raises(InputError):
+        compare_scans("None", {})
 
 
 @pytest.mark.browser

@@ -21,7 +21,7 @@ function overlap(levels, lesion, level) {
   return result;
 }
 
-async function load(frames) {
+async function loadScan(frames) {
   const [image, lesion, palette] = await Promise.all([frames.image, frames.lesion, frames.palette].map(unpack));
   const methods = await Promise.all(frames.methods.map(async (method) => ({
     ...method, reconstructions: await unpack(method.reconstructions), maps: await unpack(method.maps),
@@ -29,18 +29,28 @@ async function load(frames) {
   return { ...frames, image, lesion, methods, heat: heats(palette), palette, found: tinted(frames.found_colour) };
 }
 
+// One scan, or several to choose from.
+async function load(frames) {
+  return frames.scans ? { ...frames, scans: await Promise.all(frames.scans.map(loadScan)) } : loadScan(frames);
+}
+
+// Colours by the square root: what little noise leaves shows too, and one scale serves all noise levels.
+const rooted = steps.map((level) => Math.floor(Math.sqrt(level * LEVELS) + 0.5));
+
 function methodBoard(method, data, size) {
   const captions = { reconstruction: "reconstruction", residual: "", found: "above the threshold" };
   const panels = Object.entries(captions).map(([name, text]) => panel(`${method.name}-${name}`, text, size));
   const dice = make("span", { role: "status", "aria-live": "polite", "data-dice": method.name });
   const threshold = slider(["threshold"], LEVELS, method.threshold, `${method.name}-threshold`);
   threshold.input.setAttribute("aria-label", `threshold, ${method.label}`);
-  threshold.input.before(colourBar(data.heat));
+  const bar = colourBar(data.heat);
+  threshold.input.before(bar);
+  const scale = (root) => fill(bar.getContext("2d"), LEVELS + 1, 1, (i) => data.heat[root ? rooted[i] : i]);
   const node = make("section", { class: "method", "aria-label": method.label, style: `--method: ${method.colour}` },
     make("div", { class: "head" }, make("b", {}, method.label), dice),
     make("div", { class: "panels" }, ...panels.map((one) => one.node)),
     make("div", { class: "scale" }, threshold.node, ends(data.limit, "|x − x̂| (scaled intensity)")));
-  return { node, panels, dice, threshold };
+  return { node, panels, dice, threshold, scale };
 }
 
 function controls(data) {
@@ -54,10 +64,11 @@ function controls(data) {
   const lesion = choice("checkbox", "outline the lesion", "outline", true);
   const found = choice("checkbox", "colour what is above the threshold", "overlay", true);
   const heat = choice("checkbox", "in the colours of the map", "heat", false);
+  const root = choice("checkbox", "square-root colours", "root", true);
   const shown = make("fieldset", { class: "choices", "aria-label": "what is coloured and thresholded" },
-    ...[map, residual, lesion, found, heat].map((one) => one.node));
-  const top = make("div", { class: "top" }, slice.node, timestep.node, wipe.node);
-  return { node: make("div", {}, top, shown), slice, timestep, wipe, residual, lesion, found, heat };
+    ...[map, residual, lesion, found, heat, root].map((one) => one.node));
+  const node = make("div", { class: "top" }, slice.node, timestep.node, wipe.node);
+  return { node, shown, slice, timestep, wipe, residual, lesion, found, heat, root };
 }
 
 // What the sliders point at, in the form in which the kernel answers too.
@@ -87,17 +98,19 @@ function drawMethod(method, board, { reconstruction, map }, view, data) {
   const width = data.size[1];
   const [rebuilt, residual, marked] = board.panels;
   const name = view.residual ? "residual" : "anomaly map";
-  const mixed = (grey, at) => opaque(...data.palette.subarray(3 * at, 3 * at + 3)
+  const mixed = (grey, heat) => opaque(...data.palette.subarray(3 * heat, 3 * heat + 3)
     .reduce((colour, channel) => [...colour, Math.round((1 - 0.65) * grey + 0.65 * channel)], []));
-  const colour = (i) => (view.heat ? mixed(image[i], levels[i]) : data.found[image[i]]);
+  const at = (i) => (view.root ? rooted[levels[i]] : levels[i]);
+  const colour = (i) => (view.heat ? mixed(image[i], at(i)) : data.found[image[i]]);
   rebuilt.draw((i) => greys[(i % width < view.wipe ? image : reconstruction)[i]],
     `Reconstruction by ${method.label}, ${place}${view.wipe ? `; the left ${view.wipe} columns show the scan` : ""}`);
-  residual.draw((i) => data.heat[levels[i]], `${name} of ${method.label}, ${place}`);
+  residual.draw((i) => data.heat[at(i)], `${name} of ${method.label}, ${place}`);
   residual.say(name);
   marked.draw((i) => (view.overlay && levels[i] > level ? colour(i) : greys[image[i]]),
     `Scan; ${found} voxels are above the threshold of ${method.label}, ${place}`);
   for (const one of board.panels) one.outline(view.path, data.lesion_colour);
   if (view.wipe) rebuilt.line(`M${view.wipe} 0v${data.size[0]}`, data.found_colour, 2);
+  board.scale(view.root);
   board.threshold.say(`> ${value(level)}`);
   board.dice.textContent = size
     ? `Dice ${dice.toFixed(3)} in this slice (best possible: ${best.toFixed(3)} at ${value(bestLevel)})`
@@ -137,7 +150,7 @@ function runner(data, model, show) {
   return { node, leave: () => model.off("msg:custom", answer) };
 }
 
-function assemble(data, model) {
+function assembleScan(data, model) {
   const size = { height: data.size[0], width: data.size[1] };
   const chosen = controls(data);
   const original = panel("image", "scan x", size);
@@ -149,7 +162,7 @@ function assemble(data, model) {
     const view = ran ?? packedView(data, chosen);
     view.place = `slice ${view.slice}, t_test ${view.timestep}`;
     view.path = chosen.lesion.value ? border(view.lesion, size.width) : "";
-    Object.assign(view, { residual: chosen.residual.value, overlay: chosen.found.value, heat: chosen.heat.value,
+    Object.assign(view, { residual: chosen.residual.value, overlay: chosen.found.value, heat: chosen.heat.value, root: chosen.root.value,
       wipe: chosen.wipe.value });
     chosen.slice.say(`${view.slice} (z = ${view.height_mm} mm)`);
     chosen.timestep.say(`${view.timestep} (ᾱ = ${view.alpha_bar.toFixed(3)})`);
@@ -169,9 +182,26 @@ function assemble(data, model) {
     update();
   }) : null;
   const sides = make("section", { class: "scan", "aria-label": "scan and lesion mask" },
-    make("div", { class: "panels" }, original.node, truth.node));
+    make("div", { class: "panels" }, original.node, truth.node, chosen.shown));
   const board = make("div", { class: "board" }, sides, ...boards.map((one) => one.node));
   return { nodes: [chosen.node, ...(live ? [live.node] : []), board], update, leave: live?.leave };
+}
+
+function assemble(data, model) {
+  if (!data.scans) return assembleScan(data, model);
+  const subject = select("scan", data.scans.map(({ title }) => title), "scan");
+  const body = make("div", {});
+  let shown = null;
+  const open = () => {
+    shown = assembleScan(data.scans[subject.input.selectedIndex], { get: () => false });
+    body.replaceChildren(...shown.nodes);
+  };
+  const update = (event) => {
+    if (event?.target === subject.input) open();
+    shown.update(event);
+  };
+  open();
+  return { nodes: [make("div", { class: "top" }, subject.node), body], update };
 }
 
 export default figure("comparison", load, assemble);

@@ -1,4 +1,4 @@
-"""Interactive comparison of reconstructions of one scan, with and without a kernel.
+"""Interactive comparison of reconstructions of a scan, or of several, with and without a kernel.
 
 `compare` reconstructs once and packs what they give into one trait. `front/comparison.js` draws it: sliders
 over slices and noise levels, a wipe between scan and reconstruction, thresholds with the Dice of the shown slice.
@@ -183,6 +183,31 @@ class Comparison(InteractiveFigure):
             level = to_levels(np.float64(threshold), self.frames["limit"])
         found = self.levels(method, slice_index, timestep, source) > level
         return dice(found[None], self.plane("lesion", slice_index)[None] > 0)
+
+
+class Comparisons(InteractiveFigure):
+    """Comparisons of several scans, one shown at a time; needs no kernel and runs nothing (`compare_scans`)."""
+
+    _esm = script("comparison")
+
+
+def compare_scans(title: str, comparisons: Mapping[str, Comparison]) -> Comparisons:
+    """Several comparisons in one figure, with a list to choose the scan from.
+
+    Args:
+        title: of the figure.
+        comparisons: by the name in the list; each keeps its own slices, noise levels and scale.
+
+    Raises:
+        InputError: nothing to compare.
+
+    Example:
+        >>> compare_scans("Three subjects", {"healthy": one, "tumour": other})  # doctest: +SKIP
+    """
+    if not comparisons:
+        raise InputError("compare_scans: pass at least one comparison")
+    scans = [one.frames | {"title": f"{name} ({one.frames['title']})"} for name, one in comparisons.items()]
+    return Comparisons(frames={"title": title, "scans": scans})
 
 
 def compare(
