@@ -29,6 +29,7 @@ from pddm_utils.benchmark.tables import (
     scan_auroc_table,
     summary_table,
 )
+from pddm_utils.benchmark.units import levels_at_the_edge
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
@@ -128,6 +129,14 @@ def test_noise_level_is_the_best_on_validation() -> None:
         }
     )
     assert choose_timesteps(selection, load_settings("smoke")) == {"ddpm": 818}  # 899 is no candidate of the profile
+
+
+def test_a_level_at_the_edge_of_the_grid_is_said() -> None:
+    settings = load_settings("smoke", {"timesteps": [100, 499, 818]})
+    first, last = levels_at_the_edge({"ddpm": 100, "pddpm": 818, "mddpm": 499}, settings)
+    assert first.startswith("ddpm: validation chose the smallest noise level there is, 100")
+    assert last.startswith("pddpm: validation chose the largest")
+    assert levels_at_the_edge({"ddpm": 499}, load_settings("smoke", {"timesteps": [499, 818]})) == []
 
 
 def made_up_scores() -> pd.DataFrame:

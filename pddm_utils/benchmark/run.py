@@ -22,7 +22,7 @@ from pddm_utils.benchmark.evaluate import map_scan, score_noise_level, score_tes
 from pddm_utils.benchmark.models import is_trained, train_method, weights_of
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
 from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
-from pddm_utils.benchmark.units import models_needed, units_to_score
+from pddm_utils.benchmark.units import levels_at_the_edge, models_needed, units_to_score
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.provenance import environment
@@ -162,6 +162,8 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
         in_parallel(calls, "training", benchmark.jobs, settings.threads)
     selection = _selection(benchmark, settings.methods[::-1])
     chosen = choose_timesteps(selection, settings)
+    for line in levels_at_the_edge(chosen, settings):
+        print(line, file=sys.stderr)
     scores = _scores(benchmark, _units(benchmark, chosen))
     scores = _label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)

@@ -110,6 +110,15 @@ def _command(run: Mapping[str, Any]) -> str:
 def _budget(run: Mapping[str, Any]) -> str:
     """Steps and CPU minutes of the models: each by name, or their range where there are many."""
     records = run["models"]
+    by_method: dict[str, set[int]] = {}
+    for name, record in records.items():
+        by_method.setdefault(name.rpartition("-seed")[0], set()).add(record["steps"])
+    if any(len(steps) > 1 for steps in by_method.values()):
+        return f"{_budgets(records)}seeds of unequal length, so ± mixes length and chance; "
+    return _budgets(records)
+
+
+def _budgets(records: Mapping[str, Mapping[str, Any]]) -> str:
     if len(records) <= 6:
         return "".join(
             f"{name} {record['steps']} steps in {record['cpu_seconds'] / 60:.0f} CPU min, "
