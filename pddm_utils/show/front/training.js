@@ -4,7 +4,8 @@
 async function load(frames) {
   const packed = [frames.image, frames.lesion, frames.healthy, frames.palette];
   const [image, lesion, healthy, palette] = await Promise.all(packed.map(unpack));
-  const learners = await Promise.all(frames.learners.map(async (one) => ({ ...one, rebuilt: await unpack(one.rebuilt) })));
+  const learners = await Promise.all(frames.learners.map(async (one) =>
+    ({ ...one, rebuilt: await unpack(one.rebuilt) })));
   return { ...frames, image, lesion, healthy, learners, heat: heats(palette) };
 }
 
@@ -17,15 +18,18 @@ function running(losses, count) {
   });
 }
 
-// The losses of all models up to the last step; `at` marks a step.
+// The losses of all models up to the last step, on a logarithmic scale; `at` marks a step.
 function lossChart(learners, losses, at) {
   const last = Math.max(1, ...losses.map((one) => one.length));
-  const top = Math.max(0.01, ...losses.flat());
-  const ticks = [0, 0.5, 1];
+  const all = losses.flat();
+  const [low, high] = all.length ? [0.9 * Math.min(...all), 1.1 * Math.max(...all)] : [0.1, 1];
+  const place = (loss) => Math.log(loss / low) / Math.log(high / low);
   const plot = chart("losses", { xlabel: "step", ylabel: "L1 loss in the box",
-    xticks: ticks.map((x) => [x, String(Math.round(x * last))]), yticks: ticks.map((y) => [y, (y * top).toFixed(2)]) });
+    xticks: [0, 0.5, 1].map((x) => [x, String(Math.round(x * last))]),
+    yticks: [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2].filter((y) => y > low && y < high)
+      .map((y) => [place(y), String(y)]) });
   losses.forEach((one, i) =>
-    plot.series(one.map((loss, step) => [(step + 1) / last, loss / top]), learners[i].colour));
+    plot.series(one.map((loss, step) => [(step + 1) / last, place(loss)]), learners[i].colour));
   const said = learners.map((one, i) => `${one.label} ${losses[i][at - 1]?.toFixed(4) ?? "not begun"}`).join(", ");
   plot.move(at / last, undefined, `Loss against the step; after ${at} steps: ${said}`);
   return plot.node;
@@ -129,7 +133,8 @@ function assemble(data, model) {
   const said = status("training");
   const plot = make("div");
   let now = null; // what the kernel sent last, until a slider moves on
-  const filmed = () => ({ slice: slice.value, at: data.steps[step.value], losses: data.learners.map((one) => one.losses),
+  const filmed = () => ({ slice: slice.value, at: data.steps[step.value],
+    losses: data.learners.map((one) => one.losses),
     planes: data.learners.map((one) => {
       const start = (step.value * data.slices.length + slice.value) * pixels;
       return one.rebuilt.subarray(start, start + pixels);
@@ -175,8 +180,9 @@ function assemble(data, model) {
   const top = make("div", { class: "top" }, step.node, slice.node, make("div", { class: "choices" }, play.node));
   const sides = make("section", { class: "scan", "aria-label": "scan" }, make("div", { class: "panels" }, scan.node));
   const key = keys(data.learners.map((one) => [one.colour, `${one.label}, mean of ${data.mean_of} steps`]));
-  return { nodes: [top, ...(live ? [live.node] : []), make("div", { class: "board" }, sides, ...boards.map((b) => b.node)),
-    make("div", { class: "beside" }, said, make("div", {}, plot, key))], update,
+  const pictures = make("div", { class: "board" }, sides, ...boards.map((b) => b.node));
+  const below = make("div", { class: "beside" }, said, make("div", {}, plot, key));
+  return { nodes: [top, ...(live ? [live.node] : []), pictures, below], update,
     leave: () => {
       play.stop();
       live?.leave();
