@@ -117,7 +117,7 @@ def built_site() -> Path:
     shutil.rmtree(output, ignore_errors=True)
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source)]
     command += ["--path-output", str(output), "-W", "-n", "--keep-going"]
-    play = build_playground(WORK / "playground", WORK / "runs", subjects=4, scans=2).folder
+    play = build_playground(WORK / "playground", WORK / "runs", subjects=2, scans=2).folder
     quiet = os.environ | {"NO_COLOR": "1", "PDDM_PLAYGROUND": str(play)}
     build = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet)
     if build.returncode != 0:

@@ -62,7 +62,7 @@ def save_small(folder: Path, method: str, noise: str = "gaussian") -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped models of simulated T2 scans; beside them a DAE, and a patched model with simplex noise."""
     root = tmp_path_factory.mktemp("weights")
-    for folder in weights_root().glob("simulated-t2-*ddpm"):
+    for folder in [*weights_root().glob("simulated-t2-*ddpm"), weights_root() / "simulated-t2-atlas"]:
         shutil.copytree(folder, root / folder.name)
     save_small(root / "made-up-t2-dae", "dae")
     save_small(root / "made-up-t2-pddpm", "pddpm", "simplex")
@@ -73,7 +73,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one page and the files of the playground."""
     root = tmp_path_factory.mktemp("site")
-    made = build_playground(root / "play", root / "runs", weights, subjects=2, scans=1)
+    made = build_playground(root / "play", root / "runs", weights, subjects=1, scans=1)
     if made.missing:
         pytest.skip(f"the runtime is not at hand: {made.missing}")
     (root / "index.html").write_text(PAGE)
@@ -359,7 +359,7 @@ def test_nothing_is_loaded_before_the_start_and_nothing_from_outside(site: Path,
     }
     start(page, group=1)  # the DAE, and the patched model with simplex noise
     words = settled(page)
-    assert "DAE" in words and "one WebAssembly thread" in words
+    assert "DAE" in words and "no network" not in words and "one WebAssembly thread" in words
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     spot, before = inside(page, "paint", 0.4, 0.66), slab(page, "work.truth").sum()
     scrolled = page.evaluate("() => scrollY")
@@ -385,11 +385,10 @@ def test_where_nothing_runs_the_recorded_picture_stays(site: Path, browser: Brow
     page.close()
 
 
-def test_a_build_without_npm_says_why(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Path
-) -> None:
+def test_a_build_without_npm_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_small(tmp_path / "weights" / "made-up-t2-pddpm", "pddpm")
     monkeypatch.setenv("PATH", str(tmp_path))
-    made = build_playground(tmp_path / "play", site / "runs", weights, subjects=2, scans=1)
+    made = build_playground(tmp_path / "play", tmp_path / "runs", tmp_path / "weights", scans=1)
     assert "npm, which is not installed" in made.missing
     assert json.loads((made.folder / "contents.json").read_text())["missing"] == made.missing
     assert (made.folder / "recorded.png").is_file()

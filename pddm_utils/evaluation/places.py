@@ -52,6 +52,10 @@ class PlaceStatistics:
         """The mean at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
         return _spread(self.mean, brain_mask)
 
+    def spread(self, brain_mask: np.ndarray) -> np.ndarray:
+        """The standard deviation at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
+        return _spread(self.deviation, brain_mask)
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, half precision, in one step (`InputError` as `whole_file`)."""
         with whole_file(path) as partial:

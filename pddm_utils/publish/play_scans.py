@@ -12,9 +12,10 @@ import numpy as np
 from pddm_utils.data.examples import example_scan, healthy_twin
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.z_score import z_score_thresholds
-from pddm_utils.evaluation.places import SPREAD_OFFSET, HealthyPlaces
+from pddm_utils.evaluation.places import SPREAD_OFFSET, PlaceStatistics
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.registry import METHODS
 from pddm_utils.show.figures import slice_height_mm, telling_slice
 from pddm_utils.show.widgets.packing import pack, to_levels
 
@@ -28,15 +29,20 @@ _WORDS = {"tumour": "tumour", "ms": "MS lesions", "healthy": "healthy"}
 
 @dataclass(frozen=True)
 class Floor:
-    """Mean and spread of healthy intensities by place: what a map without a network is made of.
+    """The shipped atlas of a cohort: a map without a network.
 
     Attributes:
-        places: of healthy training subjects.
-        threshold: of the z-score map, by the rule of the shipped models, in healthy standard deviations.
+        places: mean and spread of healthy intensities by place.
+        threshold: of its map, by the rule of the shipped models, in healthy standard deviations.
     """
 
-    places: HealthyPlaces
+    places: PlaceStatistics
     threshold: float
+
+    def facts(self) -> dict[str, Any]:
+        """What the page shows of it, JSON-ready."""
+        atlas = METHODS["atlas"]
+        return {"label": atlas.label, "colour": atlas.colour, "threshold": self.threshold, "offset": SPREAD_OFFSET}
 
 
 @dataclass(frozen=True)
@@ -47,53 +53,56 @@ class Slab:
         title: for the reader.
         scan: cut to the slab, every array `(5, 96, 96)`.
         healthy: its healthy twin, `(5, 96, 96)` in [0, 1].
-        mean, deviation: healthy intensities by place, `(5, 96, 96)`, scaled intensity.
+        mean, deviation: of the floor at every voxel, `(5, 96, 96)`, scaled intensity; None without one.
     """
 
     title: str
     scan: Scan
     healthy: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    mean: np.ndarray | None
+    deviation: np.ndarray | None
 
     def frames(self) -> dict[str, Any]:
         """Packed for the page, in array orientation; `masks` has a bit each for brain, eroded brain and lesion."""
         scan = self.scan
         masks = BRAIN * scan.brain_mask + ERODED * erode_in_plane(scan.brain_mask) + LESION * scan.lesion_mask
-        return {
+        frames = {
             "title": self.title,
             "image": pack(to_levels(scan.image, 1)),
             "healthy": pack(to_levels(self.healthy, 1)),
             "masks": pack(masks.astype(np.uint8)),
-            "mean": pack(to_levels(self.mean, 1)),
-            "deviation": pack(to_levels(self.deviation, DEVIATION_LIMIT)),
         }
+        if self.mean is not None and self.deviation is not None:
+            frames["mean"] = pack(to_levels(self.mean, 1))
+            frames["deviation"] = pack(to_levels(self.deviation, DEVIATION_LIMIT))
+        return frames
 
 
-def healthy_floor(contrast: str, runs: Path, subjects: int) -> Floor:
-    """What is usual at each place, by simulated healthy subjects; its threshold by validation subjects, half as many.
+def shipped_floor(cohort: str, contrast: str, runs: Path, weights: Path, subjects: int) -> Floor | None:
+    """The floor of a cohort, its threshold set on simulated healthy validation subjects; None where none is shipped.
 
     Args:
-        contrast: `T1`, `T2` or `FLAIR`.
+        cohort, contrast: whose.
         runs: folder whose `cache/` keeps the prepared scans.
-        subjects: how many training subjects, at least two.
+        weights: folder of the shipped models.
+        subjects: how many validation subjects.
     """
-    places = HealthyPlaces()
-    for subject in range(subjects):
-        scan = example_scan("healthy", contrast, "train", subject, runs)
-        places.add(scan.image, scan.brain_mask)
-    validation = (example_scan("healthy", contrast, "val", subject, runs) for subject in range(subjects // 2))
-    pairs = ((scan, np.zeros_like(scan.image)) for scan in validation)
-    return Floor(places, z_score_thresholds(pairs, places.statistics())[DEFAULT_RULE])
+    path = weights / f"{cohort}-{contrast.lower()}-atlas" / "model.safetensors"
+    if not path.is_file():
+        return None
+    places = PlaceStatistics.load(path)
+    scans = (example_scan("healthy", contrast, "val", subject, runs) for subject in range(subjects))
+    thresholds = z_score_thresholds(((scan, np.zeros_like(scan.image)) for scan in scans), places)
+    return Floor(places, thresholds[DEFAULT_RULE])
 
 
-def slabs(contrast: str, floor: Floor, runs: Path, count: int) -> Iterator[Slab]:
+def slabs(contrast: str, floor: Floor | None, runs: Path, count: int) -> Iterator[Slab]:
     """The first slabs of `CHOICE` in one contrast.
 
     Args:
         contrast: of the scans.
-        floor: of `healthy_floor`, the same contrast.
-        runs: as there.
+        floor: of the same contrast.
+        runs: folder whose `cache/` keeps the prepared scans.
         count: how many.
     """
     for kind, subject, above in CHOICE[:count]:
@@ -110,26 +119,25 @@ def slabs(contrast: str, floor: Floor, runs: Path, count: int) -> Iterator[Slab]
             scan.lesion_mask[cut],
             scan.affine,
         )
-        mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.mean, floor.places.deviation))
+        mean = deviation = None
+        if floor is not None:
+            mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.expected, floor.places.spread))
         title = f"{_WORDS[kind]}, subject {subject + 1}, z = {slice_height_mm(scan, middle)} mm"
         yield Slab(title, part, twin.image[cut], mean, deviation)
 
 
-def slab_file(contrast: str, runs: Path, subjects: int, count: int) -> tuple[dict[str, Any], list[Slab]]:
-    """Everything the page needs of one contrast, JSON-ready, and the slabs it was made of.
+def slab_file(contrast: str, floor: Floor | None, made: list[Slab]) -> dict[str, Any]:
+    """Everything the page needs of the scans of one group, JSON-ready.
 
     Args:
-        contrast, runs, subjects: of `healthy_floor`.
-        count: of `slabs`.
+        contrast: of the scans.
+        floor: theirs.
+        made: their slabs.
     """
-    floor = healthy_floor(contrast, runs, subjects)
-    made = list(slabs(contrast, floor, runs, count))
-    frames = {
+    return {
         "contrast": contrast,
         "depth": DEPTH,
         "deviation_limit": DEVIATION_LIMIT,
-        "spread_offset": SPREAD_OFFSET,
-        "floor_threshold": floor.threshold,
+        "floor": floor.facts() if floor is not None else None,
         "slabs": [slab.frames() for slab in made],
     }
-    return frames, made

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_files
+from pddm_utils.core.shipped import weights_root
 from pddm_utils.data.scan import SLICE_SIZE
-from pddm_utils.detection.z_score import REFERENCE_SUBJECTS
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.publish.onnx_models import FIELD_STEP, WebModel, web_models
-from pddm_utils.publish.play_scans import CHOICE, DEPTH, Slab, slab_file
+from pddm_utils.publish.play_scans import CHOICE, DEPTH, Slab, shipped_floor, slab_file, slabs
 from pddm_utils.publish.web_runtime import LICENCE, PACKAGE, VERSION, fetch_runtime
 from pddm_utils.show.figures import MAP_LABEL, RESIDUAL_COLOURS
 from pddm_utils.show.style import colour_bar, colour_limit, outline, panel, styled
@@ -31,6 +31,7 @@ from pddm_utils.show.widgets.packing import front, pack_palette
 
 _PARTS = ("numbers", "maps", "brush", "models", "run", "views", "steps")  # of play.js, in front/play_*.js
 RECORDED, CONTENTS, LICENCE_FILE = "recorded.png", "contents.json", f"LICENSE-{PACKAGE}.txt"
+VALIDATION_SUBJECTS = 10
 _COHORTS = {"simulated": "trained on simulated scans", "ixi": "trained on IXI, scans of people"}
 
 
@@ -51,43 +52,48 @@ def build_playground(
     folder: str | Path,
     runs: str | Path,
     weights: Path | None = None,
-    subjects: int = REFERENCE_SUBJECTS,
+    subjects: int = VALIDATION_SUBJECTS,
     scans: int = len(CHOICE),
 ) -> Playground:
     """Make all files of the page, from the shipped weights, simulated scans and the runtime out of npm.
 
-    Without npm or a network the recorded picture is made alone, and the reason is kept for the page.
+    Without npm or a network the recorded picture is made all the same, and the reason is kept for the page.
 
     Args:
         folder: for the files.
         runs: folder whose `cache/` keeps the simulated scans.
         weights: folder of the models; the shipped ones when left out.
-        subjects: healthy ones behind the floor, at least two.
+        subjects: healthy validation ones, on which a floor's threshold is set.
         scans: how many slices there are to choose from.
 
     Raises:
         InputError: there is no model to run, the package `onnx` is missing, or a file cannot be written.
     """
-    folder, runs = Path(folder), Path(runs)
+    folder, runs, weights = Path(folder), Path(runs), weights or weights_root()
     models = list(web_models(weights))
     if not models:
-        raise InputError(f"{weights or 'weights'}: no model that the page can run; train and publish one first")
+        raise InputError(f"{weights}: no model that the page can run; train and publish one first")
     missing = ""
     with whole_files(folder) as new:
         try:
             runtimes = _runtime_files(folder, new)
         except InputError as error:
             runtimes, missing = {}, str(error)
-        slabs = {}
-        for contrast in {model.facts["contrast"]: None for model in models}:
-            frames, slabs[contrast] = slab_file(contrast, runs, subjects, scans)
-            _write(new, f"slices-{contrast.lower()}", frames)
-        for model in models:
-            _write(new, f"model-{model.facts['name']}", _model_frames(model))
-        contents = _contents(models, runtimes, new)
-        first = [model for model in models if model.facts["name"] in contents["groups"][0]["models"]]
-        noisy = [model for model in first if model.facts["kind"] == "diffusion"]
-        _recorded(noisy, slabs[first[0].facts["contrast"]][0]).savefig(new / RECORDED, dpi=130)
+        groups, recorded = [], None
+        for members in _by_training_data(models):
+            contrast, cohort = members[0].facts["contrast"], members[0].facts["cohort"]
+            floor = shipped_floor(cohort, contrast, runs, weights, subjects)
+            made = list(slabs(contrast, floor, runs, scans))
+            groups.append(_write_group(new, members, slab_file(contrast, floor, made)))
+            recorded = recorded or _recorded(members, made[0])
+        assert recorded is not None
+        recorded.savefig(new / RECORDED, dpi=130)
+        contents = {
+            "models": [model.facts for model in models],
+            "groups": groups,
+            "runtimes": runtimes,
+            "palette": pack_palette(),
+        }
         (new / CONTENTS).write_text(json.dumps(contents | {"missing": missing}, indent=1), encoding="utf-8")
         (new / "play.js").write_text(play_script(contents), encoding="utf-8")
         (new / LICENCE_FILE).write_text(LICENCE, encoding="utf-8")
@@ -135,33 +141,36 @@ def _model_frames(model: WebModel) -> dict[str, Any]:
     return frames
 
 
-def _contents(models: list[WebModel], runtimes: dict[str, int], new: Path) -> dict[str, Any]:
-    facts = [model.facts for model in models]
+def _by_training_data(models: list[WebModel]) -> list[list[WebModel]]:
+    """Models of one contrast and cohort together, simulated cohorts first."""
+    groups: dict[tuple[bool, str, str], list[WebModel]] = {}
+    for model in models:
+        cohort, contrast = model.facts["cohort"], model.facts["contrast"]
+        groups.setdefault((cohort != "simulated", cohort, contrast), []).append(model)
+    return [groups[key] for key in sorted(groups)]
 
-    def group(contrast: str, cohort: str) -> dict[str, Any]:
-        names = [one["name"] for one in facts if (one["contrast"], one["cohort"]) == (contrast, cohort)]
-        slices = f"slices-{contrast.lower()}"
-        files = [slices, *(f"model-{name}" for name in names)]
-        return {
-            "label": f"{contrast}, {_COHORTS.get(cohort, f'trained on {cohort}')}",
-            "models": names,
-            "slices": slices,
-            "bytes": sum((new / f"{file}.js").stat().st_size for file in files),
-        }
 
-    kinds = sorted({(one["contrast"], one["cohort"]) for one in facts}, key=lambda kind: (kind[1] != "simulated", kind))
+def _write_group(new: Path, models: list[WebModel], scans: dict[str, Any]) -> dict[str, Any]:
+    """Write the slices and the models of one group; what the page lists of it."""
+    contrast, cohort = models[0].facts["contrast"], models[0].facts["cohort"]
+    slices = f"slices-{cohort}-{contrast.lower()}"
+    _write(new, slices, scans)
+    for model in models:
+        _write(new, f"model-{model.facts['name']}", _model_frames(model))
+    names = [model.facts["name"] for model in models]
     return {
-        "models": facts,
-        "groups": [group(*kind) for kind in kinds],
-        "runtimes": runtimes,
-        "palette": pack_palette(),
+        "label": f"{contrast}, {_COHORTS.get(cohort, f'trained on {cohort}')}",
+        "models": names,
+        "slices": slices,
+        "bytes": sum((new / f"{file}.js").stat().st_size for file in (slices, *(f"model-{name}" for name in names))),
     }
 
 
 @styled
 def _recorded(models: list[WebModel], slab: Slab) -> Figure:
-    """A slice as models rebuild it: what readers see before a start, or without one."""
+    """A slice as the diffusion models among these rebuild it: what readers see before a start, or without one."""
     scan, middle = slab.scan, DEPTH // 2
+    models = [model for model in models if model.facts["kind"] == "diffusion"]
     rebuilt = []
     for model in models:
         pipeline = load_pipeline(model.folder)

@@ -10,13 +10,14 @@ async function readSlabs(file) {
     return {
       title: slab.title, depth: file.depth, brain: bit(masks, 1), eroded: bit(masks, 2), lesion: bit(masks, 4),
       image: shares(await unpack(slab.image)), healthy: shares(await unpack(slab.healthy)),
-      mean: shares(await unpack(slab.mean)), deviation: shares(await unpack(slab.deviation), file.deviation_limit),
+      ...(file.floor && { mean: shares(await unpack(slab.mean)),
+        deviation: shares(await unpack(slab.deviation), file.deviation_limit) }),
     };
   }));
 }
 
-const floorOf = (file) => ({ name: "floor", kind: "floor", label: "Floor: mean by place, no network", colour: "#7F7F7F",
-  threshold: file.floor_threshold, offset: file.spread_offset, darker: file.contrast === "T1" });
+const floorOf = ({ floor, contrast }) => (floor
+  ? [{ ...floor, name: "floor", kind: "floor", label: `${floor.label} (no network)`, darker: contrast === "T1" }] : []);
 
 function freshState(models, file, slabs, palette) {
   const patched = models.find((one) => one.kind === "diffusion" && one.box < SIDE);
@@ -26,7 +27,7 @@ function freshState(models, file, slabs, palette) {
     middle: Math.floor(file.depth / 2) * PIXELS,
     set: { own: true, timestep: (patched ?? first)?.timestep ?? 0, seed: 1,
       box: patched?.box ?? SIDE / 2, stride: patched?.stride ?? SIDE / 2 },
-    methods: [...models, floorOf(file)],
+    methods: [...models, ...floorOf(file)],
     take(number) {
       state.slab = slabs[number];
       state.work = slate(state.slab);
