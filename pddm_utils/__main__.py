@@ -12,7 +12,7 @@ from pddm_utils.core.command_line import Commands, names_in, profile_options, se
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.preprocess.plan import STEPS
 from pddm_utils.data.scan import CONTRASTS
-from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
+from pddm_utils.detection.choices import MAP_UNITS
 from pddm_utils.methods.registry import TRAINED_METHODS
 
 
@@ -176,7 +176,7 @@ def _add_detect(commands: Commands) -> None:
     detect = commands.add("detect", _detect, "find anomalies in one NIfTI scan", "sub-01_T2w.nii.gz --out found")
     detect.add_argument("scan")
     detect.add_argument("--out", required=True, help="folder for the results")
-    detect.add_argument("--contrast", choices=sorted(DEFAULT_MODELS), help="read from the file name when left out")
+    detect.add_argument("--contrast", choices=CONTRASTS, help="read from the file name when left out")
     detect.add_argument("--brain-mask", help="NIfTI mask, or 'extract' for a T1 scan with a skull")
     detect.add_argument("--model", help="a shipped model or a folder; chosen by contrast when left out")
     detect.add_argument(

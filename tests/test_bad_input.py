@@ -84,7 +84,7 @@ def test_truncated_within_the_header(write_nifti, stripped_head, row_of, refused
     [
         ((20, 20, 20, 3), "4-D image of shape (20, 20, 20, 3)"),
         ((20, 20), "2-D image"),
-        ((20, 20, 1), "3-D image of shape (20, 20, 1)"),
+        ((20, 1, 1), "3-D image of shape (20, 1, 1)"),
     ],
 )
 def test_wrong_dimensions(write_nifti, row_of, refused, shape, told) -> None:

@@ -86,14 +86,22 @@ def prepare_scan(row: ManifestRow) -> Scan:
     return Scan(row.subject, row.dataset, row.contrast, image, frame.brain_mask, lesion_mask, frame.affine)
 
 
-def _frame_of_files(row: ManifestRow) -> Frame:
+def brain_of_row(row: ManifestRow) -> tuple[LoadedVolume, np.ndarray]:
+    """A scan from its file, and its brain mask `(X, Y, Z)` bool on the same grid.
+
+    Raises:
+        InputError: as `prepare_scan`.
+    """
     loaded = load_volume(row.image)
     if row.brain_mask == EXTRACT_BRAIN:
         if row.contrast != "T1":
             raise InputError(f"{row.image}: brain extraction is for T1 scans, not {row.contrast}; give a brain mask")
-        inside = extract_brain(loaded)
-    else:
-        inside = load_brain_mask(row.brain_mask, loaded) if row.brain_mask else stripped_brain(loaded)
+        return loaded, extract_brain(loaded)
+    return loaded, load_brain_mask(row.brain_mask, loaded) if row.brain_mask else stripped_brain(loaded)
+
+
+def _frame_of_files(row: ManifestRow) -> Frame:
+    loaded, inside = brain_of_row(row)
     lesion_path = row.lesion_mask if row.inserted_lesion is None else ""
     return to_frame(loaded, inside, load_lesion_mask(lesion_path, loaded) if lesion_path else None)
 

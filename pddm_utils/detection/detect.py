@@ -16,9 +16,10 @@ from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.files import user_path, whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
-from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
+from pddm_utils.data.scan import PERCENTILES, Scan
 from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
-from pddm_utils.detection.model import DetectionModel, healthy_reference, load_model
+from pddm_utils.detection.level import Level, scan_at_level, slices_of, voxel_ml
+from pddm_utils.detection.model import DetectionModel, load_model, shipped_facts
 from pddm_utils.detection.quality import Quality, assess_quality, field_of_view_warnings
 from pddm_utils.detection.report import report_page
 from pddm_utils.detection.z_score import z_score_map
@@ -47,6 +48,7 @@ class Detection:
         threshold: the healthy-quantile threshold (0.99) of this kind of map.
         quality: how far the scan lies from the healthy scans behind that threshold, with warnings.
         map_kind: `residual` or `z-score`; `MAP_UNITS` has the unit of map and threshold.
+        level: where the one level lies that the model knows; None for a model of whole brains.
     """
 
     reconstruction: nib.Nifti1Image
@@ -61,11 +63,12 @@ class Detection:
     threshold: float
     quality: Quality
     map_kind: str = "residual"
+    level: Level | None = None
 
     @property
     def anomalous_ml(self) -> float:
         """Volume above the threshold, in ml."""
-        return float(self.prepared_mask.sum() * VOXEL_VOLUME_ML)
+        return float(self.prepared_mask.sum()) * voxel_ml(self.scan)
 
     def figure(self):
         """Scan, reconstruction, anomaly map and mask at the slice with the largest anomaly (matplotlib figure)."""
@@ -79,6 +82,11 @@ class Detection:
 
     def report(self) -> dict[str, Any]:
         """What was found, with what, and how far it can be trusted; JSON-ready."""
+        brain_ml = float(self.scan.brain_mask.sum()) * voxel_ml(self.scan)
+        level = {}
+        if self.level:
+            brain_ml = self.level.brain_ml
+            level = {"level_mni_z_mm": self.level.z_mm, "registration_dice": round(self.level.overlap, 3)}
         return {
             "scan": self.scan.subject,
             "contrast": self.scan.contrast,
@@ -89,8 +97,9 @@ class Detection:
             "threshold_rule": DEFAULT_RULE,
             "threshold": self.threshold,
             "anomalous_ml": round(self.anomalous_ml, 3),
-            "assessed_ml": round(float(erode_in_plane(self.scan.brain_mask).sum() * VOXEL_VOLUME_ML), 1),
-            "brain_ml": round(float(self.scan.brain_mask.sum() * VOXEL_VOLUME_ML), 1),
+            "assessed_ml": round(float(erode_in_plane(self.scan.brain_mask).sum()) * voxel_ml(self.scan), 1),
+            "brain_ml": round(brain_ml, 1),
+            **level,
             "out_of_distribution": self.quality.out_of_distribution,
             "quality": self.quality.values,
             "deviations": self.quality.deviations,
@@ -134,9 +143,10 @@ def detect(
     Args:
         scan: NIfTI file; skull-stripped, or with a `brain_mask`.
         out: folder for the results; nothing is written when left out.
-        contrast: `T1` or `T2`; read from the file name (`T1`, `T2` as a word in it) when left out.
+        contrast: `T1`, `T2` or `FLAIR`; read from the file name (such as `T2` as a word in it) when left out.
         brain_mask: NIfTI file on the scan's grid, as `load_brain_mask` takes it, or `extract` (T1 with a skull).
-        model: a shipped model or a folder; chosen by contrast when left out.
+        model: a shipped model or a folder; chosen by contrast when left out. One that knows a single level of the brain
+            is given the slices around it, found by registration to MNI152; all else is marked as not assessed.
         map_kind: `residual`, |x - x^|; or `z-score`, how unusual the residual is at its place of the brain, in healthy
             standard deviations and in the direction of lesions alone (bright on T2, dark on T1). Chosen on
             validation scans with inserted (simulated) lesions; it finds more of tumours and fails for small lesions.
@@ -147,7 +157,8 @@ def detect(
         (`ScanWarning`).
 
     Raises:
-        InputError: the scan, mask, contrast, model, map or output folder cannot be used.
+        InputError: the scan, mask, contrast, model, map or output folder cannot be used; or the level of the model is
+            not found with confidence.
 
     Example:
         >>> detect("patient_T2.nii.gz", out="patient").anomalous_ml  # doctest: +SKIP
@@ -156,7 +167,7 @@ def detect(
     if map_kind not in MAP_UNITS:
         raise InputError(f"map {map_kind!r} does not exist; choose {' or '.join(MAP_UNITS)}")
     contrast, doubts = _contrast(Path(scan), contrast)
-    if contrast not in DEFAULT_MODELS:
+    if model is None and contrast not in DEFAULT_MODELS:
         raise InputError(
             f"{scan}: no model for contrast {contrast!r}; there are models for {' and '.join(sorted(DEFAULT_MODELS))}"
         )
@@ -164,17 +175,18 @@ def detect(
     if chosen.contrast != contrast:
         raise InputError(f"model {chosen.name} is for {chosen.contrast}, the scan is {contrast}; choose another model")
     places = chosen.places() if map_kind == "z-score" else None
-    row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast)
-    prepared, reference, notes = _read(row)
+    row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast, chosen.scaling)
+    prepared, level, reference, notes = _read(row, chosen.level_mm)
     reconstruction = chosen.pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, chosen.timestep)
     values, threshold = _scores(prepared, reconstruction, chosen, places)
     found = drop_small_components(values > threshold)
     quality = _quality(prepared, reconstruction, chosen, reference)
-    quality = replace(quality, warnings=(*notes, *doubts, *quality.warnings))
+    first = (level.sentence(prepared),) if level else ()
+    quality = replace(quality, warnings=(*first, *notes, *doubts, *quality.warnings))
     for text in quality.warnings:
         warnings.warn(text if text in notes else f"{row.subject}: {text}", ScanWarning, stacklevel=2)
     detection = Detection(
-        *_scan_images(reference, prepared, reconstruction, values, found),
+        *_scan_images(reference, prepared, reconstruction, values, found, level is not None),
         prepared,
         reconstruction,
         values,
@@ -184,6 +196,7 @@ def detect(
         threshold,
         quality,
         map_kind,
+        level,
     )
     if out is not None:
         detection.save(out)
@@ -223,26 +236,36 @@ def contrast_of_name(scan: Path) -> str:
     return found[0]
 
 
-def _row(scan: Path, mask: str, contrast: str) -> ManifestRow:
+def _row(scan: Path, mask: str, contrast: str, scaling: str) -> ManifestRow:
     mask = mask if mask in ("", EXTRACT_BRAIN) else str(user_path(mask))
-    return ManifestRow(scan.name, str(user_path(scan)), mask, "", "test", "detect", contrast)
+    return ManifestRow(scan.name, str(user_path(scan)), mask, "", "test", "detect", contrast, scaling)
 
 
-def _read(row: ManifestRow) -> tuple[Scan, nib.Nifti1Image, tuple[str, ...]]:
-    """The prepared scan, the image that it came from, and what was said while its files were read."""
+def _read(row: ManifestRow, level_mm: float | None) -> tuple[Scan, Level | None, nib.Nifti1Image, tuple[str, ...]]:
+    """The prepared scan, its level, the image that it came from, and what was said while its files were read."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        prepared, reference = prepare_scan(row), load_volume(row.image).image
+        level = None
+        if level_mm is None:
+            prepared = prepare_scan(row)
+        else:
+            prepared, level = scan_at_level(row, level_mm)
+        reference = load_volume(row.image).image
     notes = dict.fromkeys(str(one.message) for one in told)
     for path in map(Path, (row.image, row.brain_mask)):  # a report is shared: names of files, not of folders
         notes = dict.fromkeys(text.replace(f"{path}: ", f"{path.name}: ") for text in notes)
-    return prepared, reference, tuple(notes)
+    return prepared, level, reference, tuple(notes)
 
 
 def _scores(
     scan: Scan, reconstruction: np.ndarray, model: DetectionModel, places: PlaceStatistics | None
 ) -> tuple[np.ndarray, float]:
-    """The anomaly map and its threshold: z-scores where `places` are given."""
+    """The anomaly map and its threshold: z-scores where `places` are given. A level's slices are mapped one by one."""
+    if model.level_mm is not None and len(scan.image) > 1:
+        parts = [
+            _scores(one, reconstruction[index : index + 1], model, places) for index, one in enumerate(slices_of(scan))
+        ]
+        return np.concatenate([values for values, _ in parts]), parts[0][1]
     if places is None:
         return anomaly_map(scan.image, reconstruction, scan.brain_mask), model.threshold
     return z_score_map(scan, reconstruction, places), model.z_score_threshold
@@ -250,22 +273,36 @@ def _scores(
 
 def _quality(prepared: Scan, reconstruction: np.ndarray, model: DetectionModel, reference: nib.Nifti1Image) -> Quality:
     others = {
-        contrast: healthy_reference(name) for contrast, name in DEFAULT_MODELS.items() if contrast != model.contrast
+        contrast: facts["reference"]
+        for contrast, facts in ((contrast, shipped_facts(name)) for contrast, name in DEFAULT_MODELS.items())
+        if contrast != model.contrast and facts.get("scaling", PERCENTILES) == model.scaling
     }
-    quality = assess_quality(prepared, reconstruction, model.facts["reference"], others)
+    judged, rebuilt = prepared, reconstruction
+    if model.level_mm is not None:  # its reference is of single slices
+        middle = len(prepared.image) // 2
+        judged, rebuilt = slices_of(prepared)[middle], reconstruction[middle : middle + 1]
+    quality = assess_quality(judged, rebuilt, model.facts["reference"], others)
     brain = np.asarray(to_scan_space(prepared.brain_mask, prepared.affine, reference).dataobj) > 0
     return replace(quality, warnings=(*field_of_view_warnings(brain), *quality.warnings))
 
 
 def _scan_images(
-    reference: nib.Nifti1Image, prepared: Scan, reconstruction: np.ndarray, residual: np.ndarray, found: np.ndarray
+    reference: nib.Nifti1Image,
+    prepared: Scan,
+    reconstruction: np.ndarray,
+    residual: np.ndarray,
+    found: np.ndarray,
+    at_level: bool,
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image, nib.Nifti1Image]:
     """Reconstruction, map and mask on the scan's grid; not assessed is NaN in the map and 255 in the mask."""
-    pull = [
-        to_scan_space(volume, prepared.affine, reference)
-        for volume in (reconstruction, residual, found, erode_in_plane(prepared.brain_mask))
-    ]
-    reconstructed, values, mask, assessed = pull
+    affine = prepared.affine
+    if at_level:  # continued beyond its first and last slice: a map must not fade where voxels are still assessed
+        reconstruction, residual = (np.pad(one, ((1, 1), (0, 0), (0, 0)), "edge") for one in (reconstruction, residual))
+        affine = affine @ nib.affines.from_matvec(np.eye(3), (0, 0, -1))
+    reconstructed, values = (to_scan_space(volume, affine, reference) for volume in (reconstruction, residual))
+    mask, assessed = (
+        to_scan_space(volume, prepared.affine, reference) for volume in (found, erode_in_plane(prepared.brain_mask))
+    )
     inside = np.asarray(assessed.dataobj) > 0
     marked = np.where(inside, values.get_fdata(), np.nan).astype(np.float32)
     values = nib.Nifti1Image(marked, values.affine, values.header)

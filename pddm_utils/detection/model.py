@@ -12,7 +12,7 @@ from typing import Any
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import user_path
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder, weights_root
-from pddm_utils.data.scan import CONTRASTS
+from pddm_utils.data.scan import CONTRASTS, PERCENTILES, SCALINGS
 from pddm_utils.detection.quality import HISTOGRAM_BINS, QUANTITIES
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
@@ -43,6 +43,16 @@ class DetectionModel:
     def contrast(self) -> str:
         """The one contrast that it knows."""
         return self.facts["contrast"]
+
+    @property
+    def scaling(self) -> str:
+        """How the intensities of its scans come to [0, 1], see `scale_to_unit_range`."""
+        return self.facts.get("scaling", PERCENTILES)
+
+    @property
+    def level_mm(self) -> float | None:
+        """MNI z of the one level of the brain that it knows, in mm; None for a model of whole brains."""
+        return self.facts.get("level_mm")
 
     @property
     def timestep(self) -> int:
@@ -107,13 +117,13 @@ def load_model(name: str | Path) -> DetectionModel:
     return DetectionModel(folder, pipeline, facts)
 
 
-def healthy_reference(name: str) -> dict[str, Any]:
-    """What healthy scans look like to a shipped model, without loading its weights.
+def shipped_facts(name: str) -> dict[str, Any]:
+    """The `detection.json` of a shipped model, without loading its weights.
 
     Raises:
         InputError: as `load_model`.
     """
-    return detection_facts(weights_folder(name))["reference"]
+    return detection_facts(weights_folder(name))
 
 
 def _folder_of(name: str | Path) -> Path:
@@ -163,6 +173,7 @@ def _damaged(folder: Path, reason: str) -> InputError:
 def _check_facts(facts: dict[str, Any]) -> None:
     """Raise an error of Python's own where a number that detection needs is missing or is none."""
     numbers = [facts[kind][DEFAULT_RULE] for kind in ("thresholds", "z_score_thresholds") if kind in facts]
+    numbers += [facts["level_mm"]] if facts.get("level_mm") is not None else []
     reference = facts["reference"]
     for name in QUANTITIES:
         numbers += [reference["quantities"][name]["median"], reference["quantities"][name]["spread"]]
@@ -173,5 +184,7 @@ def _check_facts(facts: dict[str, Any]) -> None:
             raise ValueError(f"{number!r} in place of a number")
     if type(facts["timestep"]) is not int or facts["timestep"] < 0:
         raise ValueError(f"timestep {facts['timestep']!r}")
+    if facts.get("scaling", PERCENTILES) not in SCALINGS:
+        raise ValueError(f"scaling {facts['scaling']!r}")
     if facts["contrast"] not in CONTRASTS:
         raise ValueError(f"contrast {facts['contrast']!r}")
