@@ -23,7 +23,7 @@ from pddm_utils.detection.detect import Detection, _scores, detect
 from pddm_utils.detection.level import Level, scan_at_level, slices_of
 from pddm_utils.detection.model import load_model
 from pddm_utils.detection.quality import healthy_reference
-from pddm_utils.detection.z_score import HealthyPlaces
+from pddm_utils.evaluation.places import HealthyPlaces
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 
@@ -148,11 +148,10 @@ def test_a_doubtful_registration_is_refused(head, model, tmp_path, capsys) -> No
     nib.save(nib.Nifti1Image(half, image.affine), tmp_path / "half_FLAIR.nii.gz")
     with pytest.raises(InputError, match="half_FLAIR.nii.gz: cannot be registered to MNI152 with confidence"):
         detect(tmp_path / "half_FLAIR.nii.gz", model=str(model))
-    x, y, z = np.mgrid[-40:40, -40:40, -40:40]
-    ball = np.where(x**2 + y**2 + z**2 < 33**2, np.random.default_rng(0).uniform(50, 99, x.shape), 0)
-    nib.save(nib.Nifti1Image(ball.astype(np.float32), np.diag([2.0, 2, 2, 1])), tmp_path / "ball_FLAIR.nii.gz")
-    assert main(["detect", str(tmp_path / "ball_FLAIR.nii.gz"), "--out", str(tmp_path), "--model", str(model)]) == 2
-    assert "ball_FLAIR.nii.gz: cannot be registered" in capsys.readouterr().err
+    turned = tmp_path / "turned_FLAIR.nii.gz"  # upside down, against what its header says
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, :, ::-1], image.affine), turned)
+    assert main(["detect", str(turned), "--out", str(tmp_path), "--model", str(model)]) == 2
+    assert "turned_FLAIR.nii.gz: cannot be registered" in capsys.readouterr().err
     one = np.asarray(image.dataobj)[:, :, 45:46]
     nib.save(nib.Nifti1Image(one, image.affine), tmp_path / "one_FLAIR.nii.gz")
     with pytest.raises(InputError, match="one_FLAIR.nii.gz: one slice cannot be registered"):

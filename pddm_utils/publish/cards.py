@@ -18,7 +18,9 @@ from pddm_utils.core.settings import Settings
 from pddm_utils.core.shipped import HEALTHY_PLACES, model_name, stored_parameters, weights_root
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.scan import QUARTILES
 from pddm_utils.data.sources import require_data_root
+from pddm_utils.data.sources.soop_table import LEVEL_MM
 from pddm_utils.detection.quality import healthy_reference
 from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, z_score_thresholds
 from pddm_utils.diffusion.network import parameter_count
@@ -34,6 +36,9 @@ _DATA = {
     "maps; not scans of people), {val_subjects} more for the validation loss and the thresholds",
     "ixi": "{train_subjects} healthy IXI T1 subjects (the paper's fold 0, one 3 T scanner, resampled to 2 mm), "
     "{val_subjects} more for the validation loss and the thresholds",
+    "soop": "one axial FLAIR slice (MNI z = 18 mm) each of {train_subjects} stroke patients of SOOP without a "
+    "lesion in it, {val_subjects} more for validation loss and thresholds. They are patients, not healthy people, and "
+    "white-matter disease is common in them; the model knows this one level of the brain",
 }
 _LICENCES = {
     "simulated": """The weights are MIT licensed like the project. The simulated subjects derive from the MNI ICBM 152
@@ -44,6 +49,8 @@ the above copyright notice appear in all copies. The authors and McGill Universi
 suitability of this software for any purpose. It is provided "as is" without express or implied warranty. The authors
 are not responsible for any data loss, equipment damage, property loss, or injury to subjects or patients resulting
 from the use or misuse of this software package.""",
+    "soop": """The weights are MIT licensed like the project. Trained on slices of the Stroke Outcome Optimization
+Project (Absher et al., Scientific Data 11:839, 2024; OpenNeuro ds004889), CC0.""",
     "ixi": """Trained on the IXI data set (brain-development.org), Creative Commons Attribution-ShareAlike 3.0
 (https://creativecommons.org/licenses/by-sa/3.0/), in the downsampled copies and label maps of the NiChart project;
 these weights are shared under the same licence (CC BY-SA 3.0). All or portions of this licensed product (such portions
@@ -113,7 +120,13 @@ def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any
         "method": method,
         "timestep": int(rows.timestep.iloc[0]),
         "thresholds": thresholds,
+        **({"scaling": QUARTILES, "level_mm": LEVEL_MM} if settings.cohort == "soop" else {}),
     }
+
+
+def _reference_subjects(settings: Settings) -> int:
+    """How many training subjects give the residuals by place: all where a subject is one slice."""
+    return settings.train_subjects if settings.cohort == "soop" else REFERENCE_SUBJECTS
 
 
 def _healthy_facts(
@@ -126,7 +139,7 @@ def _healthy_facts(
     """
     method, cache = open_method(name, settings, folder=source), ScanCache(runs / "cache")
     rows, healthy = cohort_rows(settings), HealthyPlaces()
-    for row in healthy_rows(rows, "train")[:REFERENCE_SUBJECTS]:
+    for row in healthy_rows(rows, "train")[: _reference_subjects(settings)]:
         scan = every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP)
         healthy.add(scan.image - method.reconstruct(scan, timestep), scan.brain_mask)
     healthy.statistics().save(places)
@@ -177,7 +190,7 @@ def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, 
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
     z_score = (
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
-        f"same rule); by residuals of {REFERENCE_SUBJECTS} healthy training subjects: `{HEALTHY_PLACES}`"
+        f"same rule); by residuals of {_reference_subjects(settings)} training subjects: `{HEALTHY_PLACES}`"
     )
     box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
     return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}

@@ -47,6 +47,8 @@ _COHORTS = {
     "simulated": "**Simulated** {contrast} subjects with simulated lesions; trained on {train_subjects} healthy ones.",
     "ixi": "Real {contrast} scans, trained on {train_subjects} healthy people of the IXI data set; the test lesions "
     "are **simulated** and inserted into scans of other healthy people.",
+    "soop": "Real {contrast} slices of stroke patients (SOOP) with real lesions; trained on {train_subjects} slices "
+    "without a lesion, which are of patients too.",
 }
 _BOARD_NOTE = (
     "Rows by the mean on the first data set; neighbours whose intervals overlap are not ranked. Seconds: "

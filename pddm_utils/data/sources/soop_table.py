@@ -25,6 +25,7 @@ LESIONED, SMALL, LESION_FREE, UNUSABLE = "soop-flair", "soop-flair-small", "soop
 
 # Of a slice as (x, y, z) voxels to RAS mm: that of the 3-D lesion masks, from their slice 68, with x the other way.
 AFFINE = np.array([[1.0, 0, 0, -78], [0, 1, 0, -112], [0, 0, 1, 18], [0, 0, 0, 1]])
+LEVEL_MM = 18.0  # MNI z of the slices
 
 
 def rows_below(folder: Path, limits: Mapping[tuple[str, str], int | None] | None = None) -> list[ManifestRow]:
