@@ -72,9 +72,10 @@ def test_recipes_differ_in_what_they_say_and_nothing_else() -> None:
         name: {key for key, value in RECIPES[name].settings.to_dict().items() if value != plain[key]}
         for name in ("random boxes", "simplex noise", "the paper's")
     }
-    assert changed["random boxes"] == set() and changed["simplex noise"] == {"noise"}
+    assert changed["random boxes"] == set() and changed["simplex noise"] == {"noise", "authors_timestep"}
     assert changed["the paper's"] == {
         "noise",
+        "authors_timestep",
         "timestep_power",
         "warmup_steps",
         "learning_rate",

@@ -90,7 +90,9 @@ RECIPES = {
     "random boxes": Recipe("methods", "pddpm-random"),
     "simplex noise": Recipe("methods", changes={"noise": "simplex", "authors_timestep": _SIMPLEX_LEVEL}),
     "whole slice": Recipe("methods", "ddpm"),
-    "whole slice, simplex noise": Recipe("methods", "ddpm", changes={"noise": "simplex"}),
+    "whole slice, simplex noise": Recipe(
+        "methods", "ddpm", changes={"noise": "simplex", "authors_timestep": _SIMPLEX_LEVEL}
+    ),
     "the paper's": Recipe("methods", changes=_PAPER),
     "the paper's, whole slice": Recipe("methods", "ddpm", changes=_PAPER),
     "mixed boxes": Recipe("methods", made_by=MixedBoxDDPM),
