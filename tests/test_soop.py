@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,15 +15,18 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from loopback import serve
 from pddm_utils.benchmark.evaluate import every_nth_slice, score_noise_level
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.brain import stripped_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.prepare import ScanCache, data_digest, load_scan, load_volume, to_scan_space
+from pddm_utils.data.preprocess.plan import Plan
+from pddm_utils.data.preprocess.subject import preprocess_scan
 from pddm_utils.data.scan import scale_to_unit_range
 from pddm_utils.data.sources import data_root, soop_table
-from pddm_utils.data.sources.registry import make_manifest
+from pddm_utils.data.sources.registry import SOURCES, fetch, make_manifest
 from pddm_utils.data.sources.soop import FOLDER, soop_rows
 from pddm_utils.data.sources.soop_archive import read_mosaic
 from pddm_utils.data.sources.soop_scaling import compare_scalings
@@ -284,6 +289,25 @@ def test_the_archive_gives_the_same_files_as_the_slices(soop_layout, tmp_path, m
     mosaic_files(tmp_path / "data" / "soop" / "Demo-1", min(names))[0].unlink()
     with pytest.raises(InputError, match="1 of 16 files are missing, such as PNG/rsub-"):
         make_manifest("soop", tmp_path / "data" / "soop", tmp_path / "scans.csv", "FLAIR")
+
+
+def test_the_archive_is_fetched_without_a_published_checksum(tmp_path, monkeypatch, capsys) -> None:
+    write_mosaic(tmp_path / "made" / "Demo-ae553f8", "sub-1", brain_slice(), lesion_slice())
+    archive = shutil.make_archive(str(tmp_path / "made"), "zip", tmp_path / "made")
+    with serve() as server:
+        server.files["/ae553f8.zip"] = Path(archive).read_bytes()
+        file = replace(SOURCES["soop"].files[0], url=f"{server.url}/ae553f8.zip")
+        monkeypatch.setitem(SOURCES, "soop", replace(SOURCES["soop"], files=(file,)))
+        fetch("soop", tmp_path / "data")
+    assert "CC0" in capsys.readouterr().out
+    assert mosaic_files(tmp_path / "data" / "soop" / "Demo-ae553f8", "sub-1")[1].is_file()
+    with pytest.raises(InputError, match="2408 of 2410 files are missing, such as PNG/rsub-"):
+        make_manifest("soop", tmp_path / "data" / "soop", tmp_path / "scans.csv", "FLAIR")
+
+
+def test_one_slice_is_not_preprocessed(write_nifti, row_of) -> None:
+    with pytest.raises(InputError, match="one.nii.gz: one slice, and preprocessing needs a volume"):
+        preprocess_scan(row_of(write_nifti("one.nii.gz", brain_slice()[..., None], AFFINE)), Plan())
 
 
 def test_whole_volumes_train_on_their_lesion_free_part(tmp_path) -> None:

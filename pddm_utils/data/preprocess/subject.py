@@ -66,6 +66,10 @@ def preprocess_scan(row: ManifestRow, plan: Plan, t1: str = "") -> tuple[Subject
         raise InputError(f"{row.scan_id}: {row.image} is no file; simulated scans need no preprocessing")
     start = time.perf_counter()
     scan = load_volume(row.image)
+    if 1 in scan.data.shape:
+        raise InputError(
+            f"{row.image}: one slice, and preprocessing needs a volume; give that, or a slice in MNI space"
+        )
     inside, origin = brain_of(row, scan, t1)
     lesion = None
     if row.lesion_mask and row.inserted_lesion is None:
