@@ -32,12 +32,13 @@ def table(run) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(factorial, "LEVELS", (100, 499))
         patch.setattr(factorial, "SNAPSHOTS", (1,))
+        patch.setattr(factorial, "SNAPSHOT_LEVELS", (499,))
         return pd.read_csv(run_factorial(run, [CELL]))
 
 
 def test_a_row_for_each_snapshot_level_and_validation_scan(run, table) -> None:
     rows = table[table.method == "pddpm"]
-    assert len(rows) == 2 * 2 * len(run.val)
+    assert len(rows) == (2 + 1) * len(run.val)
     assert set(rows.step) == {1, 2} and set(rows.timestep) == {100, 499}
     lesioned = rows.dataset.str.endswith("tumour")
     assert rows[lesioned][["auprc", "auprc_signed", "auprc_z"]].notna().all(axis=None)

@@ -6,14 +6,18 @@ import itertools
 
 import pandas as pd
 import pytest
+from PIL import Image
 
+from book_build import ROOT
 from pddm_utils.benchmark.studies.factorial_tables import (
     SCORES,
     best_levels,
     factorial_figure,
     factorial_markdown,
     patching_markdown,
+    read_factorial,
 )
+from pddm_utils.benchmark.studies.search_tables import table_digest
 
 SUBJECTS = [f"s{number}" for number in range(6)]
 
@@ -67,3 +71,9 @@ def test_figure_has_a_curve_for_each_cell_and_a_line_for_each_floor(table) -> No
     left, right = factorial_figure(table, "lesioned").axes
     assert len(left.lines) == 2 + 3 and len(right.lines) == 2 + 2
     assert list(left.lines[0].get_xdata()) == [250, 1000]
+
+
+def test_the_picture_of_the_page_is_of_the_committed_scores() -> None:
+    scores = read_factorial(ROOT / "results" / "recipe", "soop")[0]
+    picture = Image.open(ROOT / "book" / "figures" / "recipe.png")
+    assert picture.text["Source"] == table_digest(scores)

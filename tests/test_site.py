@@ -30,13 +30,6 @@ LOOKS = {
 PAYLOAD_BYTES = 3_000_000
 PICTURE_BYTES = 300_000
 SCREENSHOT_ROWS = 10_000
-# Pictures of the other theme are never loaded.
-PICTURES = """
-() => Promise.all([...document.images].filter((image) => image.checkVisibility()).map((image) => {
-  image.loading = "eager";
-  return image.decode().catch(() => null);
-}))
-"""
 PATIENCE_MS = 120_000  # of a page on a busy machine
 # axe-core's rules for each look: all of them once, then those that depend on colours or width.
 RULES = {"light": None, "dark": ["color-contrast"], "phone": ["scrollable-region-focusable", "aria-hidden-focus"]}
@@ -109,7 +102,8 @@ def settle(page: Page) -> None:
     page.wait_for_load_state("networkidle")
     page.wait_for_function("() => !document.querySelector('.pddm-figure:not([data-ready])')")
     page.evaluate("() => window.MathJax?.startup?.promise")
-    page.evaluate(PICTURES)
+    page.evaluate("() => [...document.images].filter(i => i.checkVisibility()).forEach(i => (i.loading = 'eager'))")
+    page.evaluate("() => Promise.all([...document.images].map(image => image.decode().catch(() => null)))")
 
 
 def take_screenshot(page: Page, name: str) -> None:

@@ -38,9 +38,11 @@ def large_data_sets(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def finished_runs(results: Path) -> list[Path]:
-    """Folders of full runs: with scores, neither a smoke test nor a run on shipped weights (git ignores those two)."""
+    """Folders of full runs with scores: no smoke test, none on shipped weights (git ignores those two) or of floors."""
     folders = sorted(path.parent for path in results.glob("*/scores.csv"))
-    return [folder for folder in folders if folder.name != "smoke" and not folder.name.endswith("-shipped")]
+    return [
+        folder for folder in folders if folder.name != "smoke" and not folder.name.endswith(("-shipped", "-floors"))
+    ]
 
 
 def read_selection(folder: Path) -> pd.DataFrame:

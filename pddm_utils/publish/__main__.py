@@ -8,7 +8,10 @@ from pathlib import Path
 
 from pddm_utils.core.command_line import Commands, profile_options, settings_of
 
-_PAGES = ("README.md", *(f"book/{name}.md" for name in ("results", "leaderboard", "validation_search", "model-cards")))
+_PAGES = (
+    "README.md",
+    *(f"book/{name}.md" for name in ("results", "leaderboard", "validation_search", "recipe", "model-cards")),
+)
 
 
 def _models(arguments: argparse.Namespace) -> None:
@@ -46,6 +49,20 @@ def _method_figure(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.method_picture import save_method_picture
 
     save_method_picture(Path(arguments.runs), Path(arguments.out), arguments.subject)
+    print(f"written: {arguments.out}")
+
+
+def _front_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.front_page import save_front_figures
+
+    for path in save_front_figures(Path(arguments.results), Path(arguments.out)):
+        print(f"written: {path}")
+
+
+def _recipe_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.pictures import save_recipe_figure
+
+    save_recipe_figure(Path(arguments.results), arguments.profile, arguments.dataset, Path(arguments.out))
     print(f"written: {arguments.out}")
 
 
@@ -129,6 +146,16 @@ def _add_pictures(commands: Commands) -> None:
     moving.add_argument("--runs", default="runs", help="folder for prepared scans")
     moving.add_argument("--subject", type=int, default=0, help="which test subject with a tumour, from 0 on")
     moving.add_argument("--out", default="book/figures/method.gif")
+
+    recipe = commands.add("recipe-figure", _recipe_figure, "draw what the factorial of trainings found")
+    recipe.add_argument("--results", default="results/recipe")
+    recipe.add_argument("--profile", default="soop")
+    recipe.add_argument("--dataset", default="soop-flair", help="lesioned validation scans")
+    recipe.add_argument("--out", default="book/figures/recipe.png")
+
+    front = commands.add("front-figure", _front_figure, "draw the main result for the front page")
+    front.add_argument("--results", default="results", help="folder of the benchmark's tables")
+    front.add_argument("--out", default="book/figures", help="folder for front.svg and front-dark.svg")
 
     social = commands.add("social", _social, "draw the picture that a shared link shows", "--profile demo", profile)
     social.add_argument("--out", default="book/_static/social.png")

@@ -59,7 +59,8 @@ def moving_frames(scan: Scan) -> Iterator[Frame]:
     level = torch.tensor([pipeline.config.timestep])
     noise = NOISES[pipeline.config.noise](tuple(clean.shape), torch.Generator().manual_seed(0))
     noised = pipeline.scheduler.add_noise(clean, noise, level)
-    black, predictions = np.zeros_like(plane), []
+    black = np.zeros_like(plane)
+    predictions: list[torch.Tensor] = []
     yield "A scan. Is anything unusual in it?", plane, black, None, _LONG_MS
     for number, box in enumerate(boxes, start=1):
         seen = noise_boxes(clean, noised, box[None])

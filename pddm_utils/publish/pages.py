@@ -21,6 +21,7 @@ from pddm_utils.benchmark.leaderboard import (
     read_selection,
 )
 from pddm_utils.benchmark.studies.ablation_tables import read_ablation, trained_markdown
+from pddm_utils.benchmark.studies.factorial_tables import factorial_markdown, patching_markdown, read_factorial
 from pddm_utils.benchmark.studies.search_tables import chosen_idea_lines, ideas_markdown, outcome_markdown, read_search
 from pddm_utils.benchmark.tables import (
     format_interval,
@@ -42,6 +43,7 @@ from pddm_utils.core.settings import load_settings, profile_names
 from pddm_utils.core.shipped import weights_root
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE, LESION_VAL, ORACLE
 from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.front_page import front_block
 
 _COHORTS = {
     "simulated": "**Simulated** {contrast} subjects with simulated lesions; trained on {train_subjects} healthy ones.",
@@ -293,6 +295,20 @@ def trained_block(folder: Path, question: str) -> str:
     )
 
 
+def recipe_block(folder: Path, profile: str, dataset: str) -> str:
+    """The factorial of trainings on a cohort's validation scans."""
+    table, made = read_factorial(folder, profile)
+    people, levels = table[table.dataset == dataset].subject.nunique(), made["settings"]["levels"]
+    return (
+        f"{factorial_markdown(table, dataset)}\n\n**Validation**, `{dataset}`, n = {people}; AUPRC, {_INTERVAL}, at "
+        f"the noise level in brackets, the best for its column of {len(levels)} levels from {min(levels)} "
+        f"to {max(levels)}; healthy error: mean $\\lvert x - \\hat x \\rvert$ of scans without lesion at the level of "
+        f"the plain map. One training each.\n\n{patching_markdown(table, dataset)}\n\npDDPM minus DDPM with the same "
+        f"training, on the same subjects, each at its own best level. `python -m pddm_utils recipe --profile "
+        f"{profile}`; {made['hardware']['cpu']}, torch {made['packages']['torch']}."
+    )
+
+
 def models_block() -> str:
     """The cards of all shipped models, one after another."""
     cards = [path.read_text(encoding="utf-8").strip() for path in sorted(weights_root().glob("*/README.md"))]
@@ -303,8 +319,8 @@ def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND PROFILE [DATASET] -->` ... `<!-- /results -->`, KIND one of auprc, auprc-authors,
-    patients, dice, healthy, leaderboard, ideas, ideas-on-test, trained; `<!-- results:leaderboards -->` for the
-    leaderboard of every full run; and `<!-- results:models -->` for the cards of the shipped models.
+    patients, dice, healthy, leaderboard, ideas, ideas-on-test, trained, recipe. Without a profile: `front`, the table
+    of the front page; `leaderboards`, the leaderboard of every full run; `models`, the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
@@ -320,6 +336,8 @@ def fill_marks(text: str, results: Path) -> str:
             "healthy": healthy_block,
             "leaderboard": leaderboard_block,
             "leaderboards": lambda: leaderboards_block(results),
+            "recipe": recipe_block,
+            "front": lambda: front_block(results),
             "models": models_block,
             "ideas": ideas_block,
             "ideas-on-test": outcome_block,

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from pddm_utils.benchmark.evaluate import map_scan
 from pddm_utils.benchmark.figures import idea_figure, ranked_subjects
 from pddm_utils.benchmark.models import load_method
+from pddm_utils.benchmark.studies.factorial_tables import factorial_figure, read_factorial
 from pddm_utils.benchmark.studies.search_tables import read_search, table_digest
 from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
@@ -137,6 +138,24 @@ def save_idea_figure(results: Path, out: Path) -> None:
     table = read_search(results, "ideas")[0]
     with whole_file(out) as partial:
         idea_figure(table).savefig(partial, dpi=150, metadata={"Source": table_digest(table)})
+
+
+def save_recipe_figure(results: Path, profile: str, dataset: str, out: Path) -> None:
+    """Draw the curves of a factorial, as a PNG that names the table it was drawn from, see `table_digest`.
+
+    Args:
+        results: folder of its tables.
+        profile: of the cohort.
+        dataset: lesioned validation scans.
+        out: the PNG to write; its ground is transparent.
+
+    Raises:
+        InputError: there is no table.
+    """
+    table = read_factorial(results, profile)[0]
+    with whole_file(out) as partial:
+        figure = factorial_figure(table, dataset)
+        figure.savefig(partial, dpi=200, format="png", facecolor="none", metadata={"Source": table_digest(table)})
 
 
 def raw_rows(root: Path) -> list[ManifestRow]:

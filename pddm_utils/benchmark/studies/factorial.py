@@ -46,6 +46,7 @@ RATES: Mapping[str, Mapping[str, Any]] = {
 }
 LEVELS = (50, 100, 150, 249, 349, 499, 649, 818, 979)
 SNAPSHOTS = (250, 500, 1000, 2000, 4000)
+SNAPSHOT_LEVELS = (100, 249, 499, 818)  # of what is not finished yet
 REFERENCE_SLICES = 120  # of training scans, rebuilt for the healthy residual by place
 FLOORS = ("intensity", "mean by place", "brain median")  # predictors without a network
 
@@ -155,7 +156,7 @@ def run_factorial(run: Factorial, cells: Sequence[Cell] = CELLS) -> Path:
     started = time.perf_counter()
     prepare_all(run.rows, run.cache, jobs=run.jobs)
     in_parallel([partial(train_cell, run, cell) for cell in cells], "training", run.jobs, 1)
-    parts = [_part(run, cell, step, level) for cell in cells for step in _steps(cell) for level in LEVELS]
+    parts = [_part(run, cell, step, level) for cell in cells for step in _steps(cell) for level in _levels(cell, step)]
     table = pd.concat(kept_parts([_floors_part(run), *parts], "scoring", run.jobs, 1), ignore_index=True)
     settings = {"cells": [cell.name for cell in cells], "levels": LEVELS, "profile": run.settings.to_dict()}
     return write_study(run.results, run.settings.profile, table, settings, time.perf_counter() - started)
@@ -192,6 +193,10 @@ def reference_rows(run: Factorial) -> list[ManifestRow]:
 def _steps(cell: Cell) -> list[int]:
     """Of every snapshot and of the finished model."""
     return [*(step for step in SNAPSHOTS if step < cell.steps), cell.steps]
+
+
+def _levels(cell: Cell, step: int) -> tuple[int, ...]:
+    return LEVELS if step == cell.steps else SNAPSHOT_LEVELS
 
 
 def _part(run: Factorial, cell: Cell, step: int, level: int) -> Part:
