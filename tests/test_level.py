@@ -79,7 +79,7 @@ def model(tmp_path_factory, at_level) -> Path:
         "timestep": 300,
         "thresholds": dict.fromkeys(HEALTHY_QUANTILES, 0.2),
         "z_score_thresholds": dict.fromkeys(HEALTHY_QUANTILES, 2.0),
-        "reference": healthy_reference((one, one.image) for one in slices),
+        "reference": healthy_reference((one, one.image) for one in slices) | {"called": "lesion-free"},
     }
     (trained / "detection.json").write_text(json.dumps(facts))
     return trained
@@ -123,6 +123,7 @@ def test_what_is_not_at_the_level_is_not_assessed_and_this_is_said_first(head, f
     assert report["level_mni_z_mm"] == 18 and report["registration_dice"] > 0.95
     assert report["assessed_ml"] < 0.12 * report["brain_ml"]
     page = (folder / "report.html").read_text()
+    assert "of lesion-free validation scans" in page and "healthy validation scans" not in page
     assert page.index("knows one level") < page.index("Where it differs")
 
 

@@ -21,6 +21,7 @@ FACTS = {
     "contrast": "T2",
     "model": "simulated-t2-pddpm",
     "timestep": 818,
+    "reference_scans": "healthy",
     "threshold_rule": "healthy-quantile-0.99",
     "threshold": 0.25,
     "map": "residual",

@@ -96,6 +96,7 @@ class Detection:
             "map_unit": MAP_UNITS[self.map_kind],
             "threshold_rule": DEFAULT_RULE,
             "threshold": self.threshold,
+            "reference_scans": self.quality.called,
             "anomalous_ml": round(self.anomalous_ml, 3),
             "assessed_ml": round(float(erode_in_plane(self.scan.brain_mask).sum()) * voxel_ml(self.scan), 1),
             "brain_ml": round(brain_ml, 1),

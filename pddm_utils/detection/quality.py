@@ -36,12 +36,14 @@ class Quality:
         deviations: of each measured quantity, signed.
         values: the quantities themselves.
         warnings: sentences for the reader; empty when nothing is amiss.
+        called: what the reference scans are: `healthy`, or `lesion-free` where they are of patients.
     """
 
     out_of_distribution: float
     deviations: dict[str, float]
     values: dict[str, float]
     warnings: tuple[str, ...]
+    called: str = "healthy"
 
 
 def intensity_histogram(scan: Scan) -> np.ndarray:
@@ -107,7 +109,7 @@ def assess_quality(
     Returns:
         The deviations, and warnings where they exceed 5 robust standard deviations.
     """
-    histogram = np.array(reference["histogram"])
+    histogram, called = np.array(reference["histogram"]), reference.get("called", "healthy")
     values = _measure(scan, reconstruction, histogram)
     healthy = {name: reference["quantities"][name] for name in QUANTITIES}
     deviations = {
@@ -122,7 +124,7 @@ def assess_quality(
         if abs(deviation) > WARN_DEVIATION:
             median = healthy[name]["median"]
             warnings.append(
-                f"The {QUANTITIES[name]} is {values[name]:.3g}; in the {reference['scans']} healthy scans "
+                f"The {QUANTITIES[name]} is {values[name]:.3g}; in the {reference['scans']} {called} scans "
                 f"behind the threshold the median is {median:.3g}. The threshold may not hold here."
             )
     largest = max(deviations.values(), key=abs)
@@ -131,6 +133,7 @@ def assess_quality(
         {k: round(v, 2) for k, v in deviations.items()},
         {k: round(v, 4) for k, v in values.items()},
         tuple(warnings),
+        called,
     )
 
 

@@ -65,7 +65,7 @@ def report_page(scan: Scan, reconstruction: np.ndarray, anomaly_map: np.ndarray,
 def _warnings(facts: Mapping[str, Any]) -> str:
     if not facts["warnings"]:
         return (
-            f"<p>No warning. Largest deviation from the healthy scans behind the threshold: "
+            f"<p>No warning. Largest deviation from the {facts['reference_scans']} scans behind the threshold: "
             f"{facts['out_of_distribution']:.1f} robust standard deviations.</p>"
         )
     return "".join(f'<p class="warning">{html.escape(warning)}</p>' for warning in facts["warnings"])
@@ -80,11 +80,12 @@ def _picture(
 
 
 def _table(facts: Mapping[str, Any]) -> str:
+    rule = f"{facts['threshold_rule']} of {facts['reference_scans']} validation scans"
     rows = {
         "anomaly map": f"{facts['map']} ({facts['map_unit']})",
         "model": facts["model"],
         "noise level (timestep)": facts["timestep"],
-        f"threshold ({facts['threshold_rule']} of healthy validation scans)": f"{facts['threshold']:.3f}",
+        f"threshold ({rule})": f"{facts['threshold']:.3f}",
         "above the threshold": f"{facts['anomalous_ml']:.1f} ml",
         "assessed (brain, eroded)": f"{facts['assessed_ml']:.0f} of {facts['brain_ml']:.0f} ml",
         "out-of-distribution score": f"{facts['out_of_distribution']:.1f} robust standard deviations",

@@ -145,9 +145,10 @@ def _healthy_facts(
     healthy.statistics().save(places)
     scans = (load_scan(row, cache) for row in healthy_rows(rows, "val"))
     pairs = [(scan, method.reconstruct(scan, timestep)) for scan in scans]
+    called = {"called": "lesion-free"} if settings.cohort == "soop" else {}
     return {
         "z_score_thresholds": z_score_thresholds(pairs, PlaceStatistics.load(places)),
-        "reference": healthy_reference(pairs),
+        "reference": healthy_reference(pairs) | called,
     }
 
 
@@ -192,6 +193,7 @@ def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, 
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
         f"same rule); by residuals of {_reference_subjects(settings)} training subjects: `{HEALTHY_PLACES}`"
     )
+    called = facts["reference"].get("called", "healthy")
     box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
     return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
 
@@ -206,7 +208,7 @@ For research and teaching, not for diagnosis.
 | time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
 | validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
 | noise level | index {facts["timestep"]}, chosen on validation subjects |
-| threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of healthy validation scans) |
+| threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of {called} validation scans) |
 | z-score map | {z_score} |
 | made with | `{_made_with(settings)}` |
 
