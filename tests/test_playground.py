@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from barriers import serious_findings
 from book_build import ROOT
@@ -435,26 +435,25 @@ def test_the_book_says_that_its_models_are_missing(built: str, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_webgpu_gives_what_torch_gives(site: Path, weights: Path) -> None:
+def test_webgpu_gives_what_torch_gives(site: Path, weights: Path, browser: Browser) -> None:
     """On a graphics card in software, which the page itself would not take: minutes for a few passes."""
     flags = [flag for flag in FLAGS if flag != "--disable-gpu"]
     flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_browser(), headless=True, args=flags)
-        page = open_play(browser, (site / "index.html").as_uri())
-        page.set_default_timeout(10 * PATIENCE_MS)
-        if page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
-            pytest.skip("this browser has no WebGPU, not even in software")
-        page.evaluate(
-            """() => {
-                const ask = navigator.gpu.requestAdapter.bind(navigator.gpu);
-                navigator.gpu.requestAdapter = async () => (await ask(), { info: {} });
-            }"""
-        )
-        start(page, group=1)
-        assert page.locator("[data-running]").get_attribute("data-running") == "webgpu"
-        x = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            theirs = load_pipeline(weights / "made-up-t2-pddpm").unet.cpu()(x, 400).sample.numpy()
-        np.testing.assert_allclose(predict(page, "made-up-t2-pddpm", x.numpy(), 400), theirs, atol=TOLERANCE)
-        browser.close()
+    graphics = browser.browser_type.launch(executable_path=find_browser(), headless=True, args=flags)
+    page = open_play(graphics, (site / "index.html").as_uri())
+    page.set_default_timeout(10 * PATIENCE_MS)
+    if page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
+        pytest.skip("this browser has no WebGPU, not even in software")
+    page.evaluate(
+        """() => {
+            const ask = navigator.gpu.requestAdapter.bind(navigator.gpu);
+            navigator.gpu.requestAdapter = async () => (await ask(), { info: {} });
+        }"""
+    )
+    start(page, group=1)
+    assert page.locator("[data-running]").get_attribute("data-running") == "webgpu"
+    x = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        theirs = load_pipeline(weights / "made-up-t2-pddpm").unet.cpu()(x, 400).sample.numpy()
+    np.testing.assert_allclose(predict(page, "made-up-t2-pddpm", x.numpy(), 400), theirs, atol=TOLERANCE)
+    graphics.close()

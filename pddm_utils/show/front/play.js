@@ -136,7 +136,7 @@ function startPanel(root, contents) {
   group.input.addEventListener("change", label);
   label();
   root.dataset.ready = "true";
-  const lead = make("div", { class: "lead" }, group.node, begin);
+  const lead = make("div", { class: "starter" }, group.node, begin);
   return [lead, said, body];
 }
 

@@ -13,7 +13,8 @@ const acts = {
     acts.provider = provider;
   },
   async add({ name, model }) {
-    sessions.set(name, await ort.InferenceSession.create(model, { executionProviders: [acts.provider] }));
+    const options = { executionProviders: [acts.provider], logSeverityLevel: 3 }; // errors only
+    sessions.set(name, await ort.InferenceSession.create(model, options));
   },
   async run({ name, x, t, side }) {
     const began = performance.now();
@@ -23,10 +24,16 @@ const acts = {
   },
 };
 
-onmessage = async ({ data: { id, act, ...words } }) => {
+async function answer({ id, act, ...words }) {
   try {
     postMessage({ id, result: await acts[act](words) });
   } catch (error) {
     postMessage({ id, failure: String(error?.message ?? error) });
   }
+}
+
+// One after another: on WebGPU a pass waits for the graphics card, and the runtime takes no second one meanwhile.
+let last = Promise.resolve();
+onmessage = ({ data }) => {
+  last = last.then(() => answer(data));
 };
