@@ -157,6 +157,8 @@ def test_a_doubtful_registration_is_refused(head, model, tmp_path, capsys) -> No
     nib.save(nib.Nifti1Image(one, image.affine), tmp_path / "one_FLAIR.nii.gz")
     with pytest.raises(InputError, match="one_FLAIR.nii.gz: one slice cannot be registered"):
         detect(tmp_path / "one_FLAIR.nii.gz", model=str(model))
+    with pytest.raises(InputError, match="one_FLAIR.nii.gz: one slice, and the thresholds of models hold for volumes"):
+        detect(tmp_path / "one_FLAIR.nii.gz", contrast="T2")
 
 
 def test_the_level_of_a_model_is_checked(model, tmp_path) -> None:

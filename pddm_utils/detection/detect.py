@@ -249,6 +249,10 @@ def _read(row: ManifestRow, level_mm: float | None) -> tuple[Scan, Level | None,
         level = None
         if level_mm is None:
             prepared = prepare_scan(row)
+            if len(prepared.image) == 1:
+                raise InputError(
+                    f"{row.image}: one slice, and the thresholds of models hold for volumes; give the scan"
+                )
         else:
             prepared, level = scan_at_level(row, level_mm)
         reference = load_volume(row.image).image
