@@ -90,10 +90,10 @@ def _validation_search(arguments: argparse.Namespace) -> None:
 
 
 def _recipe(arguments: argparse.Namespace) -> None:
-    from pddm_utils.benchmark.studies.factorial import Factorial, run_factorial
+    from pddm_utils.benchmark.studies.factorial import CELLS, LONGER, Factorial, run_factorial
 
     run = Factorial(settings_of(arguments), Path(arguments.results), Path(arguments.runs), arguments.jobs)
-    print(f"written: {run_factorial(run)}")
+    print(f"written: {run_factorial(run, CELLS + LONGER if arguments.longer else CELLS)}")
 
 
 def _detect(arguments: argparse.Namespace) -> None:
@@ -269,6 +269,7 @@ def _add_studies(commands: Commands) -> None:
         (profile_options(),),
     )
     recipe.add_argument("--results", default="results/recipe", help="folder for the tables")
+    recipe.add_argument("--longer", action="store_true", help="and the best of them for 4,000 steps, and wider")
     recipe.add_argument("--jobs", type=int, default=1, help="trainings side by side, each with one thread")
 
 

@@ -103,6 +103,13 @@ CELLS = tuple(
     )
 )
 
+# After the first six cells: the best noise and draw at both rates, longer, and with the wider network.
+LONGER = tuple(
+    Cell(method, "simplex", "even", rate, 4000, network)
+    for rate, network in (("1e-3 cosine", "laptop"), ("1e-4 constant", "laptop"), ("1e-3 cosine", "wide"))
+    for method in ("pddpm", "ddpm")
+)
+
 
 @dataclass(frozen=True)
 class Factorial:
