@@ -68,9 +68,9 @@ def test_patched_minus_whole_is_paired_by_subject(table) -> None:
 
 
 def test_figure_has_a_curve_for_each_cell_and_a_line_for_each_floor(table) -> None:
-    left, right = factorial_figure(table, "lesioned").axes
-    assert len(left.lines) == 2 + 3 and len(right.lines) == 2 + 2
-    assert list(left.lines[0].get_xdata()) == [250, 1000]
+    upper, lower = factorial_figure(table, "lesioned").axes
+    assert len(upper.lines) == 2 + 3 and len(lower.lines) == 2 + 2
+    assert list(upper.lines[0].get_xdata()) == [250, 1000]
 
 
 def test_the_picture_of_the_page_is_of_the_committed_scores() -> None:

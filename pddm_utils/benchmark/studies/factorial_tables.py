@@ -112,28 +112,29 @@ def factorial_figure(table: pd.DataFrame, dataset: str, score: str = "auprc") ->
     """
     best = best_levels(table, dataset, score)
     names = list(dict.fromkeys(map(recipe_name, best.to_dict("records"))))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.9), layout="constrained")
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 7.6), sharex=True, layout="constrained")  # fits a phone
     for _, curve in best.groupby(_CELL, sort=False):
         style, marker = _STYLES[names.index(recipe_name(curve.iloc[0])) % len(_STYLES)]
         method = curve.method.iloc[0]
         options: dict[str, Any] = {"color": method_colour(method), "ls": style, "marker": marker, "ms": 4.5, "lw": 1.6}
         label = f"{method_label(method)}: {recipe_name(curve.iloc[0])}"
-        left.plot(curve.step, curve["mean"], label=label, **options)
-        right.plot(curve.step, curve.healthy_l1, **options)
+        upper.plot(curve.step, curve["mean"], label=label, **options)
+        lower.plot(curve.step, curve.healthy_l1, **options)
     floors = table[table.method.isin(FLOORS)]
     for number, method in enumerate(FLOORS):
         rows = floors[floors.method == method]
         line: dict[str, Any] = {"color": "#555555", "lw": 1, "ls": ("-", "--", ":")[number]}
-        left.axhline(rows[rows.dataset == dataset][score].mean(), label=f"{method}, no network", **line)
+        upper.axhline(rows[rows.dataset == dataset][score].mean(), label=f"{method}, no network", **line)
         if method != "intensity":  # black is no healthy brain
-            right.axhline(rows.healthy_l1.mean(), **line)
-    left.set(xlabel="optimiser step", ylabel=f"AUPRC, {SCORES[score]}", xscale="log", ylim=(0, None))
-    right.set(xlabel="optimiser step", ylabel="healthy error (scaled intensity)", xscale="log", ylim=(0, None))
-    for axes in (left, right):
+            lower.axhline(rows.healthy_l1.mean(), **line)
+    upper.set(ylabel=f"AUPRC, {SCORES[score]}", xscale="log", ylim=(0, None))
+    lower.set(xlabel="optimiser step", ylabel="healthy error (scaled intensity)", xscale="log", ylim=(0, None))
+    for axes in (upper, lower):
         steps = sorted(best.step.unique())
         axes.set_xticks(steps, [f"{step:.0f}" for step in steps], minor=False)
         axes.minorticks_off()
-    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
+        axes.patch.set_alpha(0)  # a page may be dark
+    figure.legend(*upper.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=1)
     return figure
 
 
