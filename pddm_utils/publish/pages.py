@@ -151,9 +151,8 @@ def auprc_block(folder: Path, noise_level: str = "validation") -> str:
     table = headline_markdown(large, "auprc", noise_level, floors=best_floors(large, read_selection(folder)))
     levels = timestep_line(scores) if noise_level == "validation" else f"timestep {run['settings']['authors_timestep']}"
     what = "chosen on validation subjects" if noise_level == "validation" else "the authors'"
-    return (
-        f"{table}\n\nAUPRC, {_INTERVAL}; {_TEST}. {_FLOOR_NOTE} Noise level: {what} ({levels}). {provenance_line(run)}"
-    )
+    noise = f" Noise level: {what} ({levels})." if levels else ""
+    return f"{table}\n\nAUPRC, {_INTERVAL}; {_TEST}. {_FLOOR_NOTE}{noise} {provenance_line(run)}"
 
 
 def patients_block(folder: Path, dataset: str) -> str:
