@@ -102,8 +102,10 @@ def settle(page: Page) -> None:
     page.wait_for_load_state("networkidle")
     page.wait_for_function("() => !document.querySelector('.pddm-figure:not([data-ready])')")
     page.evaluate("() => window.MathJax?.startup?.promise")
-    page.evaluate("() => [...document.images].filter(i => i.checkVisibility()).forEach(i => (i.loading = 'eager'))")
-    page.evaluate("() => Promise.all([...document.images].map(image => image.decode().catch(() => null)))")
+    # A picture that is not shown (of the other theme, in a closed fold) is never fetched: to wait for it is to hang.
+    shown = "[...document.images].filter(i => i.checkVisibility() || i.loading !== 'lazy')"
+    page.evaluate(f"() => {shown}.forEach(i => (i.loading = 'eager'))")
+    page.evaluate(f"() => Promise.all({shown}.map(image => image.decode().catch(() => null)))")
 
 
 def take_screenshot(page: Page, name: str) -> None:
