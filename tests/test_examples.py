@@ -100,5 +100,5 @@ def test_model_in_a_folder(tmp_path) -> None:
 
 
 def test_unknown_model() -> None:
-    with pytest.raises(InputError, match="no shipped model 'pddmp'; choose one of ixi-t1-ddpm"):
+    with pytest.raises(InputError, match="no shipped model 'pddmp'; choose one of .*simulated-t2-pddpm"):
         load_model("pddmp")
