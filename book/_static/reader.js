@@ -47,7 +47,12 @@ function focusWhatScrolls() {
   }
 }
 
+// Widths change with fonts, formulas and the window.
+function watchTables() {
+  const observer = new ResizeObserver(focusWhatScrolls);
+  for (const part of document.querySelectorAll(".bd-article table, .bd-article tbody")) observer.observe(part);
+}
+
 addEventListener("DOMContentLoaded", citationNotes);
-addEventListener("load", () => document.fonts.ready.then(focusWhatScrolls));
-addEventListener("resize", focusWhatScrolls);
+addEventListener("DOMContentLoaded", watchTables);
 addEventListener("toggle", focusWhatScrolls, { capture: true }); // a table in a fold has no width before
