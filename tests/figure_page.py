@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
 from playwright.sync_api import Browser, Page
@@ -10,6 +12,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
 from pddm_utils.show.widgets.comparison import Reconstruct
+from pddm_utils.show.widgets.interactive import InteractiveFigure
 
 SIZE, DEPTH = 32, 16
 ALPHA_BARS = make_scheduler().alphas_cumprod
@@ -56,6 +59,22 @@ def open_page(browser: Browser, body: str, **options: object) -> Page:
     )
     page.locator("[data-ready]").first.wait_for(timeout=30_000)
     return page
+
+
+def open_live(browser: Browser, figure: InteractiveFigure) -> Page:
+    """A page that holds a figure as a kernel would serve it: `probe` has its listeners and what it sent."""
+    source, frames = json.dumps(str(figure._esm)), json.dumps(figure.frames)
+    return open_page(
+        browser,
+        f"""<div id="el"></div><script type="module">
+            const module = await import(URL.createObjectURL(new Blob([{source}], {{type: "text/javascript"}})));
+            const state = {{ frames: {frames}, live: true }}, listeners = {{}}, sent = [];
+            const model = {{ get: (name) => state[name], on: (name, f) => (listeners[name] = f),
+                             off: (name) => delete listeners[name], send: (message) => sent.push(message) }};
+            window.probe = {{ listeners, sent }};
+            window.probe.cleanup = await module.default.render({{ model, el: document.getElementById("el") }});
+        </script>""",
+    )
 
 
 def move(page: Page, control: str, value: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from barriers import serious_findings
 from browser import open_browser
-from figure_page import ALPHA_BARS, SIZE, move, open_page, pixels, small_methods, small_pipelines, small_scan
+from figure_page import ALPHA_BARS, SIZE, move, open_live, pixels, small_methods, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.widgets.comparison import Comparison, compare
@@ -63,18 +63,7 @@ def test_without_models_nothing_can_run(comparison: Comparison) -> None:
 @pytest.mark.browser
 def test_reader_can_run_the_models_where_a_kernel_is(comparison: Comparison) -> None:
     with open_browser() as browser:
-        source, frames = json.dumps(str(comparison._esm)), json.dumps(comparison.frames)
-        page = open_page(
-            browser,
-            f"""<div id="el"></div><script type="module">
-            const module = await import(URL.createObjectURL(new Blob([{source}], {{type: "text/javascript"}})));
-            const state = {{ frames: {frames}, live: true }}, listeners = {{}}, sent = [];
-            const model = {{ get: (name) => state[name], on: (name, f) => (listeners[name] = f),
-                             off: (name) => delete listeners[name], send: (message) => sent.push(message) }};
-            window.probe = {{ listeners, sent }};
-            window.probe.cleanup = await module.default.render({{ model, el: document.getElementById("el") }});
-        </script>""",
-        )
+        page = open_live(browser, comparison)
         page.get_by_label("slice", exact=True).nth(1).fill("9")
         page.get_by_label("t", exact=True).fill("300")
         button = page.get_by_role("button", name="Run the models")

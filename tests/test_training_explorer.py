@@ -11,7 +11,7 @@ import torch
 
 from barriers import serious_findings
 from browser import open_browser
-from figure_page import SIZE, move, open_page, pixels, small_pipelines, small_scan
+from figure_page import SIZE, move, open_live, pixels, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.shipped import results_root
 from pddm_utils.diffusion.boxes import BoxGrid
@@ -115,18 +115,7 @@ def test_without_models_nothing_learns(figure: TrainingExplorer) -> None:
 @pytest.mark.browser
 def test_reader_can_train_where_a_kernel_is(figure: TrainingExplorer) -> None:
     with open_browser() as browser:
-        source, frames = json.dumps(str(figure._esm)), json.dumps(figure.frames)
-        page = open_page(
-            browser,
-            f"""<div id="el"></div><script type="module">
-            const module = await import(URL.createObjectURL(new Blob([{source}], {{type: "text/javascript"}})));
-            const state = {{ frames: {frames}, live: true }}, listeners = {{}}, sent = [];
-            const model = {{ get: (name) => state[name], on: (name, f) => (listeners[name] = f),
-                             off: (name) => delete listeners[name], send: (message) => sent.push(message) }};
-            window.probe = {{ listeners, sent }};
-            window.probe.cleanup = await module.default.render({{ model, el: document.getElementById("el") }});
-        </script>""",
-        )
+        page = open_live(browser, figure)
 
         def asked() -> list[dict]:
             return page.evaluate("() => probe.sent.splice(0)")

@@ -15,6 +15,7 @@ from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import (
     average_precision,
+    brain_median,
     healthy_l1,
     lesion_share,
     precision_at_recall,
@@ -40,15 +41,7 @@ def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[n
 def every_nth_slice(scan: Scan, step: int) -> Scan:
     """The scan with every `step`-th slice, and at least one, for cheap comparisons between noise levels."""
     part = slice(min(step // 2, len(scan.image) - 1), None, step)
-    return Scan(
-        scan.subject,
-        scan.dataset,
-        scan.contrast,
-        np.ascontiguousarray(scan.image[part]),
-        np.ascontiguousarray(scan.brain_mask[part]),
-        np.ascontiguousarray(scan.lesion_mask[part]),
-        scan.affine,
-    )
+    return scan.with_slices(part)
 
 
 def score_noise_level(
@@ -168,7 +161,7 @@ def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -
     `median_l1`, the same for every method, is that of the constant which predicts a brain best: its own median.
     """
     healthy = not scan.lesion_mask.any()
-    median = np.full_like(scan.image, np.median(scan.image[scan.brain_mask]))
+    median = brain_median(scan.image, scan.brain_mask)
     return {
         "auprc": average_precision(residual, scan.lesion_mask),
         "healthy_l1": healthy_l1(scan.image, reconstruction, scan.brain_mask) if healthy else float("nan"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,13 @@ class Scan:
     brain_mask: np.ndarray
     lesion_mask: np.ndarray
     affine: np.ndarray
+
+    def with_slices(self, part: slice) -> Scan:
+        """The scan with some of its slices; the affine stays that of the whole."""
+        image, brain_mask, lesion_mask = (
+            np.ascontiguousarray(array[part]) for array in (self.image, self.brain_mask, self.lesion_mask)
+        )
+        return replace(self, image=image, brain_mask=brain_mask, lesion_mask=lesion_mask)
 
 
 def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray, scaling: str = PERCENTILES) -> np.ndarray:

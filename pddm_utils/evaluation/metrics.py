@@ -210,6 +210,19 @@ def healthy_l1(image: np.ndarray, reconstruction: np.ndarray, brain_mask: np.nda
     return float(np.abs(image[brain_mask] - reconstruction[brain_mask]).mean(dtype=np.float64))
 
 
+def brain_median(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
+    """The constant that predicts a brain with the least absolute error, its own median; 0 outside the brain.
+
+    Args:
+        image: `(D, H, W)` prepared scan in [0, 1].
+        brain_mask: `(D, H, W)` bool.
+
+    Returns:
+        `(D, H, W)` float32.
+    """
+    return np.where(brain_mask, np.median(image[brain_mask]), 0).astype(np.float32)
+
+
 def scan_score(anomaly_map: np.ndarray, brain_mask: np.ndarray) -> float:
     """Mean of the anomaly map over the brain: the score of a whole scan.
 

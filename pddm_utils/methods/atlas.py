@@ -13,9 +13,9 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.evaluation.metrics import healthy_l1
 from pddm_utils.evaluation.places import LARGEST_SCORE, HealthyPlaces, PlaceStatistics, towards_lesions
-from pddm_utils.methods.base import Method, write_model
+from pddm_utils.methods.base import Method
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import finished_key
+from pddm_utils.training.loop import finished_key, write_model
 from pddm_utils.training.samples import SliceSource, check_source
 
 WEIGHTS = "model.safetensors"

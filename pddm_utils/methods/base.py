@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from pddm_utils.core.files import replace_folder
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import Learner, Objective, Trainer, write_training
+from pddm_utils.training.loop import Objective, Trainer
 from pddm_utils.training.samples import SliceSource, check_source
 
 
@@ -42,25 +40,17 @@ class Method(Protocol):
         return np.abs(scan.image - reconstruction)
 
 
-def write_model(
-    folder: Path, learner: Learner, seed: int, record: Mapping[str, Any], save: Callable[[Path], None]
-) -> None:
-    """Put a finished model and its `training.json` into a folder in one step.
+class UnlearnedMethod(Method):
+    """A method that learns nothing: it says how a scan is rebuilt, and may have a score of its own."""
 
-    Args:
-        folder: of the model.
-        learner: who learnt it.
-        seed: of its draws.
-        record: steps, times and history, see `write_training`.
-        save: writes the model's files into a folder.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save(temporary)
-    write_training(temporary, learner, seed, record)
-    replace_folder(temporary, folder)
+    def __init__(self, name: str, settings: Settings | None = None, seed: int = 0) -> None:
+        self.name = name
+
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
+        """Nothing to learn."""
+
+    def open(self, folder: str | Path) -> None:
+        """Nothing to open."""
 
 
 def subject_seed(scan: Scan) -> int:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
-from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import VOXEL_SIZE_MM, Scan
 from pddm_utils.evaluation.places import towards_lesions
-from pddm_utils.methods.base import Method
-from pddm_utils.training.samples import SliceSource
+from pddm_utils.methods.base import UnlearnedMethod
 
 BLUR_MM = 16.0  # standard deviation of the Gaussian
 
 
-class Blur(Method):
+class Blur(UnlearnedMethod):
     """`x^` is the brain under a wide Gaussian, the score how much brighter (T1: darker) than it a voxel is.
 
     The Gaussian sees the brain alone: a normalised convolution (Knutsson and Westin 1993), so that the edge of the
     brain is no edge to it.
     """
-
-    def __init__(self, name: str = "blur", settings: Settings | None = None, seed: int = 0) -> None:
-        self.name = name
-
-    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
-        """Nothing to learn."""
-
-    def open(self, folder: str | Path) -> None:
-        """Nothing to open."""
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """The blurred brain, `(D, H, W)` float32 in [0, 1]; 0 outside the brain."""

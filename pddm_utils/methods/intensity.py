@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
-from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import Scan
-from pddm_utils.methods.base import Method
-from pddm_utils.training.samples import SliceSource
+from pddm_utils.methods.base import UnlearnedMethod
 
 
-class IntensityThreshold(Method):
+class IntensityThreshold(UnlearnedMethod):
     """Brightness on T2 and FLAIR, darkness on T1, as the anomaly score ("Thresh" in Behrendt et al. 2023).
 
     Its "reconstruction" is black on T2 and FLAIR and white on T1, so that |x - x^| is the score: the same path from
     residual to numbers serves every method.
     """
-
-    def __init__(self, name: str = "intensity", settings: Settings | None = None, seed: int = 0) -> None:
-        self.name = name
-
-    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
-        """Nothing to learn."""
-
-    def open(self, folder: str | Path) -> None:
-        """Nothing to open."""
 
     def reconstruct(self, scan: Scan, timestep: int | None = None) -> np.ndarray:
         """`(D, H, W)` float32: 0 everywhere, or 1 in the brain on T1."""

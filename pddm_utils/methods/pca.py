@@ -14,9 +14,9 @@ from sklearn.decomposition import IncrementalPCA
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
-from pddm_utils.methods.base import Method, write_model
+from pddm_utils.methods.base import Method
 from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import finished_key
+from pddm_utils.training.loop import finished_key, write_model
 from pddm_utils.training.samples import SliceSource, check_source, draw_slices
 
 COMPONENTS = 64

@@ -7,10 +7,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from pddm_utils.core.files import whole_file
 from pddm_utils.data.examples import example_scan
@@ -21,10 +19,10 @@ from pddm_utils.diffusion.noise import gaussian_noise
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, RESIDUAL_COLOURS, telling_slice
-from pddm_utils.show.style import colour_limit, outline, panel, radiological, styled
+from pddm_utils.show.style import colour_limit, frame_box, outline, panel, radiological, styled
 
 MODEL = "simulated-t2-pddpm"
-_BOX = "#E69F00"
+BOX_COLOUR = "#E69F00"
 
 
 def save_method_picture(runs: Path, out: Path, subject: int = 0) -> None:
@@ -62,7 +60,7 @@ def method_picture(scan: Scan) -> Figure:
     for one, (title, plane) in zip(axes.flat, steps.items(), strict=False):
         panel(one, plane, title)
     for one in axes.flat[1:3]:
-        _frame(one, box, scan.image[index].shape)
+        frame_box(one, box, scan.image[index].shape, BOX_COLOUR, lw=2)
     panel(axes[1, 1], residual, "4. residual", cmap=RESIDUAL_COLOURS, vmax=colour_limit(residual))
     panel(axes[1, 2], scan.image[index], "5. filter, threshold: mask")
     found = np.where(values > model.threshold, 1.0, np.nan)
@@ -88,10 +86,3 @@ def _one_box(
         predicted = noise_boxes(clean, pipeline.unet(noisy, timestep).sample, box)
     seen, rebuilt = ((one[0, 0].numpy() + 1) / 2 for one in (noisy, predicted))
     return box[0].tolist(), seen, rebuilt
-
-
-def _frame(axes: Axes, box: list[int], size: tuple[int, int]) -> None:
-    """The border of a box `(top, left, height, width)` on a slice that is shown the radiological way."""
-    top, left, rows, columns = box
-    corner = (size[1] - left - columns - 0.5, size[0] - top - rows - 0.5)
-    axes.add_patch(Rectangle(corner, columns, rows, fill=False, lw=2, edgecolor=_BOX))

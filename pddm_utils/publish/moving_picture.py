@@ -8,7 +8,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from pddm_utils.core.files import whole_file
@@ -18,12 +17,12 @@ from pddm_utils.detection.model import load_model
 from pddm_utils.diffusion.boxes import BoxGrid, noise_boxes, stitch
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.evaluation.postprocess import anomaly_map
+from pddm_utils.publish.method_picture import BOX_COLOUR, MODEL
 from pddm_utils.show.figures import FOUND_COLOUR, RESIDUAL_COLOURS, telling_slice
-from pddm_utils.show.style import colour_limit, radiological
+from pddm_utils.show.style import colour_limit, frame_box, radiological
 
-MODEL = "simulated-t2-pddpm"
 NOTE = "simulated scan and tumour; patient's right on the left"
-_GROUND, _INK, _SOFT, _BOX = "#15191f", "#ffffff", "#a9b1ba", "#E69F00"
+_GROUND, _INK, _SOFT = "#15191f", "#ffffff", "#a9b1ba"
 _PIXELS, _COLOURS = (660, 384), 64
 _SHORT_MS, _LONG_MS = 700, 2200
 
@@ -106,10 +105,7 @@ def _picture(title: str, left: np.ndarray, right: np.ndarray, box: tuple[int, ..
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
         if box:
-            top, start, rows, columns = box
-            height, width = plane.shape[:2]
-            corner = (width - start - columns - 0.5, height - top - rows - 0.5)
-            axes.add_patch(Rectangle(corner, columns, rows, fill=False, lw=2, edgecolor=_BOX))
+            frame_box(axes, box, plane.shape, BOX_COLOUR, lw=2)
     figure.text(0.02, 0.94, title, color=_INK, fontsize=15, va="center")
     figure.text(0.02, 0.03, NOTE, color=_SOFT, fontsize=9, va="center")
     figure.canvas.draw()

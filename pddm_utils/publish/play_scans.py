@@ -110,20 +110,11 @@ def slabs(contrast: str, floor: Floor | None, runs: Path, count: int) -> Iterato
         twin = scan if kind == "healthy" else healthy_twin(scan, runs)
         middle = int(np.clip(telling_slice(scan) + above, DEPTH // 2, len(scan.image) - 1 - DEPTH // 2))
         cut = slice(middle - DEPTH // 2, middle + DEPTH // 2 + 1)
-        part = Scan(
-            scan.subject,
-            scan.dataset,
-            contrast,
-            scan.image[cut],
-            scan.brain_mask[cut],
-            scan.lesion_mask[cut],
-            scan.affine,
-        )
         mean = deviation = None
         if floor is not None:
             mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.expected, floor.places.spread))
         title = f"{_WORDS[kind]}, subject {subject + 1}, z = {slice_height_mm(scan, middle)} mm"
-        yield Slab(title, part, twin.image[cut], mean, deviation)
+        yield Slab(title, scan.with_slices(cut), twin.image[cut], mean, deviation)
 
 
 def slab_file(contrast: str, floor: Floor | None, made: list[Slab]) -> dict[str, Any]:

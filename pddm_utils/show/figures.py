@@ -17,14 +17,24 @@ from matplotlib.colors import ListedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import INTENSITY_UNIT, Scan
 from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES
-from pddm_utils.show.style import INK, LESION_COLOUR, WIDTH, colour_bar, colour_limit, panel, radiological, styled
+from pddm_utils.show.style import (
+    INK,
+    LESION_COLOUR,
+    WIDTH,
+    colour_bar,
+    colour_limit,
+    frame_box,
+    panel,
+    radiological,
+    styled,
+)
 from pddm_utils.show.style import outline as draw_outline
 
 FOUND_COLOUR = "#56B4E9"
@@ -233,28 +243,14 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
         raise InputError(f"image: shape {image.shape}; the grid is for {tuple(grid.image_size)}")
     figure, axes = plt.subplots(figsize=(3.6, 3.7), layout="constrained")
     panel(axes, image)
-    height, width = image.shape
     overlap = int(grid.coverage.max()) > 1
-    for number, (top, left, rows, columns) in enumerate(grid.boxes.tolist()):
-        corner = (width - left - columns - 0.5, height - top - rows - 0.5)
+    for number, box in enumerate(grid.boxes.tolist()):
         turn = number % len(_BOX_COLOURS) if overlap else 0  # overlapping boxes: set in a little, in turns
-        inset = turn * width / 96
-        start = (corner[0] + inset, corner[1] + inset)
-        axes.add_patch(
-            Rectangle(
-                start,
-                columns - 2 * inset,
-                rows - 2 * inset,
-                fill=False,
-                lw=1.6,
-                edgecolor=_BOX_COLOURS[turn],
-                path_effects=_SHADE,
-            )
-        )
+        inset = turn * image.shape[1] / 96
+        middle = frame_box(axes, box, image.shape, _BOX_COLOURS[turn], inset, lw=1.6, path_effects=_SHADE)
         if len(grid) <= 25:
             axes.text(
-                corner[0] + columns / 2,
-                corner[1] + rows / 2,
+                *middle,
                 str(number),
                 color="white",
                 ha="center",

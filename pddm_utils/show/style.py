@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 LESION_COLOUR = "#D55E00"
@@ -100,6 +101,29 @@ def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, *
             path_effects=[withStroke(linewidth=2, foreground="black")],
         )
     return shown
+
+
+def frame_box(
+    axes: Axes, box: Sequence[int], size: Sequence[int], colour: str, inset: float = 0.0, **options: Any
+) -> tuple[float, float]:
+    """The border of a box `(top, left, height, width)` on a slice that is shown the radiological way.
+
+    Args:
+        axes: where the slice is shown.
+        box: pixels, in the slice's array.
+        size: height and width of the slice.
+        colour: of the border.
+        inset: how far inside the box it is drawn, pixels.
+        **options: of matplotlib's `Rectangle`.
+
+    Returns:
+        The box's middle on the axes.
+    """
+    top, left, rows, columns = box
+    x, y = size[1] - left - columns - 0.5, size[0] - top - rows - 0.5
+    sides = (columns - 2 * inset, rows - 2 * inset)
+    axes.add_patch(Rectangle((x + inset, y + inset), *sides, fill=False, edgecolor=colour, **options))
+    return x + columns / 2, y + rows / 2
 
 
 def outline(axes: Axes, mask: np.ndarray) -> None:

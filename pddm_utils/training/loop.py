@@ -8,9 +8,10 @@ loss is taken is the method's `Objective`.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -341,17 +342,35 @@ class Trainer:
 
     def _save_network(self, folder: Path, state: Mapping[str, Any] | None = None) -> None:
         """The averaged weights in one step; with the state also what `write_training` says of them."""
-        temporary = folder.with_name(f".{folder.name}.new")
-        temporary.mkdir(exist_ok=True)
-        self.objective.save(self._averaged_network(), temporary)
-        if state is not None:
-            write_training(temporary, self.objective, self.seed, state)
-        replace_folder(temporary, folder)
+        save = partial(self.objective.save, self._averaged_network())
+        write_model(folder, self.objective, self.seed, state, save)
 
 
 def snapshot_folder(folder: Path, step: int) -> Path:
     """Where the averaged weights of a training lie as they were after `step` steps, where they were kept."""
     return folder.with_name(f"{folder.name}.step{step}")
+
+
+def write_model(
+    folder: Path, learner: Learner, seed: int, state: Mapping[str, Any] | None, save: Callable[[Path], None]
+) -> None:
+    """Put a model, and what `write_training` says of it, into a folder in one step.
+
+    Args:
+        folder: of the model.
+        learner: who learnt it.
+        seed: of its draws.
+        state: steps, times and history; None for a model of which no record is kept.
+        save: writes the model's files into a folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save(temporary)
+    if state is not None:
+        write_training(temporary, learner, seed, state)
+    replace_folder(temporary, folder)
 
 
 def write_training(folder: Path, learner: Learner, seed: int, state: Mapping[str, Any]) -> None:

@@ -31,9 +31,9 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.detection.z_score import lesion_z_score
 from pddm_utils.diffusion.fast_cpu import fast_cpu
-from pddm_utils.evaluation.metrics import average_precision, healthy_l1
-from pddm_utils.evaluation.places import HealthyPlaces
-from pddm_utils.evaluation.postprocess import erode_in_plane, median_filter
+from pddm_utils.evaluation.metrics import average_precision, brain_median, healthy_l1
+from pddm_utils.evaluation.places import HealthyPlaces, PlaceStatistics, towards_lesions
+from pddm_utils.evaluation.postprocess import score_map
 from pddm_utils.methods.intensity import IntensityThreshold
 from pddm_utils.methods.pipeline_method import PipelineMethod
 from pddm_utils.methods.registry import make_method
@@ -228,19 +228,14 @@ def _floors_part(run: Factorial) -> Part:
 
 def score_floors(run: Factorial) -> pd.DataFrame:
     """The same scores of what needs no network, `FLOORS`."""
-    places, train = HealthyPlaces(), healthy_rows(run.rows, "train")
-    for row in train:
-        scan = run.scan(row)
-        places.add(scan.image, scan.brain_mask)
-
-    def median(scan: Scan) -> np.ndarray:
-        inside = scan.image[scan.brain_mask]
-        return np.where(scan.brain_mask, np.median(inside), 0).astype(np.float32)
-
+    seen, train = HealthyPlaces(), healthy_rows(run.rows, "train")
+    for scan in map(run.scan, train):
+        seen.add(scan.image, scan.brain_mask)
+    places = seen.statistics()
     rebuilds: dict[str, Rebuilder] = {
-        "intensity": IntensityThreshold().reconstruct,
-        "mean by place": lambda scan: places.mean(scan.brain_mask),
-        "brain median": median,
+        "intensity": IntensityThreshold("intensity").reconstruct,
+        "mean by place": lambda scan: places.expected(scan.brain_mask),
+        "brain median": lambda scan: brain_median(scan.image, scan.brain_mask),
     }
     return pd.concat([_scores(run, {"method": name}, train, rebuild) for name, rebuild in rebuilds.items()])
 
@@ -249,9 +244,10 @@ def _scores(
     run: Factorial, facts: Mapping[str, Any], reference: Sequence[ManifestRow], rebuild: Rebuilder
 ) -> pd.DataFrame:
     """A row for each validation scan; what is usual at each place is learnt from the rebuilt reference scans."""
-    places, rows = HealthyPlaces(), []
+    seen, rows = HealthyPlaces(), []
     for scan in map(run.scan, reference):
-        places.add(scan.image - rebuild(scan), scan.brain_mask)
+        seen.add(scan.image - rebuild(scan), scan.brain_mask)
+    places = seen.statistics()
     for row in run.val:
         scan = run.scan(row)
         scores = map_scores(scan, rebuild(scan), places)
@@ -259,18 +255,16 @@ def _scores(
     return pd.DataFrame(rows)
 
 
-def map_scores(scan: Scan, rebuilt: np.ndarray, places: HealthyPlaces) -> dict[str, float]:
+def map_scores(scan: Scan, rebuilt: np.ndarray, places: PlaceStatistics) -> dict[str, float]:
     """AUPRC of three maps of one reconstruction where there is a lesion, else the error of the healthy scan."""
     if not scan.lesion_mask.any():
         return {"healthy_l1": healthy_l1(scan.image, rebuilt, scan.brain_mask)}
-    sign = -1 if scan.contrast == "T1" else 1
-    residual, eroded = scan.image - rebuilt, erode_in_plane(scan.brain_mask)
-    maps = {
+    residual = scan.image - rebuilt
+    scores = {
         "auprc": np.abs(residual),
-        "auprc_signed": (sign * residual).clip(min=0),
+        "auprc_signed": towards_lesions(residual, scan.contrast),
         "auprc_z": lesion_z_score(scan, rebuilt, places),
     }
     return {
-        name: average_precision(median_filter(np.where(eroded, values, 0).astype(np.float32), eroded), scan.lesion_mask)
-        for name, values in maps.items()
+        name: average_precision(score_map(values, scan.brain_mask), scan.lesion_mask) for name, values in scores.items()
     }

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 from pddm_utils.data.scan import Scan
+from pddm_utils.evaluation.places import towards_lesions
 
 QUANTILES = np.linspace(0, 1, 101)  # of the quantiles that describe a scan's intensities
 SSIM_SIGMA = 1.5  # pixels, as Wang et al. 2004
@@ -21,8 +22,7 @@ MIRROR_SIGMA = 2.0  # pixels of 2 mm: no brain is symmetric to the voxel
 
 def signed(image: np.ndarray, reconstruction: np.ndarray, contrast: str) -> np.ndarray:
     """Only what is brighter than rebuilt (T2, FLAIR) or darker (T1), as lesions are."""
-    difference = reconstruction - image if contrast == "T1" else image - reconstruction
-    return difference.clip(min=0)
+    return towards_lesions(image - reconstruction, contrast)
 
 
 def one_minus_ssim(image: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:

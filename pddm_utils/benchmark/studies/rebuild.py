@@ -197,7 +197,7 @@ class Rebuilds:
     def __call__(self, name: str, how: Rebuild) -> Rebuilt:
         """The scan rebuilt by a model; `intensity` is the threshold without one."""
         if name == INTENSITY:
-            return Rebuilt(IntensityThreshold().reconstruct(self.scan))
+            return Rebuilt(IntensityThreshold(INTENSITY).reconstruct(self.scan))
         key = name, how.of(self.models[name])
         if key not in self._made:
             self._made[key] = rebuild_scan(self.models[name], self.scan, how)

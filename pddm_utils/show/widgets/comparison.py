@@ -103,17 +103,9 @@ class Comparison(InteractiveFigure):
         }
 
     def _answer(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        """Answer the front end's `run` message, always: it waits with its button disabled."""
-        if message.get("kind") != "run":
-            return
-        try:
-            view = self.run(int(message["slice"]), int(message["timestep"]))
-        except Exception as error:
-            self.send({"kind": "failed", "message": str(error)})
-            if not isinstance(error, InputError):
-                raise
-        else:
-            self.send({"kind": "ran", "view": view})
+        """Answer the front end's `run` message."""
+        if message.get("kind") == "run":
+            self._reply("ran", lambda: self.run(int(message["slice"]), int(message["timestep"])))
 
     def _method(self, name: str) -> dict[str, Any]:
         for method in self.frames["methods"]:

@@ -6,6 +6,7 @@ so that tests can compare the two pixel by pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
@@ -42,6 +43,22 @@ class InteractiveFigure(anywidget.AnyWidget):
     def payload_bytes(self) -> int:
         """Size of the HTML fragment."""
         return len(self.to_html().encode())
+
+    def _reply(self, kind: str, make: Callable[[], dict[str, Any]]) -> None:
+        """Answer the front end with what `make` returns, or with what went wrong: always, for it waits.
+
+        Args:
+            kind: of the answer.
+            make: the `view` it is sent.
+        """
+        try:
+            view = make()
+        except Exception as error:
+            self.send({"kind": "failed", "message": str(error)})
+            if not isinstance(error, InputError):
+                raise
+        else:
+            self.send({"kind": kind, "view": view})
 
     def _place(self, key: str, value: int) -> int:
         """Where a slice or noise level stands in the frames.

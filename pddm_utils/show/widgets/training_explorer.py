@@ -115,17 +115,9 @@ class TrainingExplorer(InteractiveFigure):
         return {"slice": slice_index, "learners": learners}
 
     def _answer(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        """Answer the front end's `train` message, always: it waits for it."""
-        if message.get("kind") != "train":
-            return
-        try:
-            view = self.train(int(message["slice"]), message["boxes"], int(message["steps"]))
-        except Exception as error:
-            self.send({"kind": "failed", "message": str(error)})
-            if not isinstance(error, InputError):
-                raise
-        else:
-            self.send({"kind": "trained", "view": view})
+        """Answer the front end's `train` message."""
+        if message.get("kind") == "train":
+            self._reply("trained", lambda: self.train(int(message["slice"]), message["boxes"], int(message["steps"])))
 
     def _learner(self, name: str) -> dict[str, Any]:
         for learner in self.frames["learners"]:
