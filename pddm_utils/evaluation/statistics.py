@@ -338,7 +338,8 @@ def _bootstrap(
     def of_drawn(drawn: np.ndarray, axis: int) -> np.ndarray:
         own_bins = drawn.reshape(-1, drawn.shape[axis]) + n * np.arange(drawn.size // drawn.shape[axis])[:, None]
         counts = np.bincount(own_bins.ravel(), minlength=n * len(own_bins)).reshape(-1, n).astype(float)
-        return statistic(counts)[..., 0] if drawn.ndim == 1 else statistic(counts)
+        values = statistic(counts).round(_TIE_DIGITS)  # a draw that ties with the estimate must do so on any processor
+        return values[..., 0] if drawn.ndim == 1 else values
 
     resample = partial(
         stats.bootstrap, (np.arange(n),), of_drawn, batch=_BATCH, confidence_level=level, method=METHOD, rng=seed
