@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from threadpoolctl import threadpool_limits
 
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.manifest import ManifestRow
@@ -250,6 +251,14 @@ def test_simulated_scan_with_and_without_a_lesion() -> None:
     np.testing.assert_array_equal(first.lesion_mask, again.lesion_mask)
     assert (first.lesion_mask != other.lesion_mask).any()
     np.testing.assert_array_equal(first.brain_mask, healthy.brain_mask)
+
+
+def test_a_scan_is_the_same_with_any_number_of_threads() -> None:
+    images = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads, user_api="blas"):
+            images.append(prepare_scan(SIMULATED).image)
+    assert all(np.array_equal(image, images[0]) for image in images)
 
 
 def test_cache_returns_what_preparation_gives(tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,13 @@ def map_scan(method: Method, scan: Scan, timestep: int | None = None) -> tuple[n
     """
     reconstruction = method.reconstruct(scan, timestep)
     return reconstruction, score_map(method.score(scan, reconstruction), scan.brain_mask)
+
+
+def map_scans(
+    method: Method, scans: Mapping[str, Scan], timestep: int | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """`map_scan` of each of several scans, by the same names."""
+    return {name: map_scan(method, scan, timestep) for name, scan in scans.items()}
 
 
 def every_nth_slice(scan: Scan, step: int) -> Scan:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.evaluate import map_scan, score_noise_level, score_test_scans, validation_thresholds
+from pddm_utils.benchmark.evaluate import map_scans, score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.models import is_trained, train_method, weights_of
+from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
 from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.units import levels_at_the_edge, models_needed, units_to_score
@@ -218,14 +219,12 @@ def rebuild_subjects(
         Scans by name, and by method and name the reconstruction and the anomaly map, `(D, H, W)`.
     """
     rows = {row.subject: row for row in benchmark.rows if row.split == "test" and row.dataset == dataset}
-    cache, settings, seed = ScanCache(benchmark.cache), benchmark.settings, benchmark.settings.seeds[0]
+    cache, seed = ScanCache(benchmark.cache), benchmark.settings.seeds[0]
     scans = {subject: load_scan(rows[subject], cache) for subject in set(subjects.values())}
     rebuilt = {}
-    fast_cpu()
-    for name in settings.methods:
-        folder = benchmark.weights(name, seed) if name in TRAINED_METHODS else None
-        method = open_method(name, settings, seed, folder)
-        maps = {subject: map_scan(method, scan, timesteps.get(name)) for subject, scan in scans.items()}
+    for name in benchmark.settings.methods:
+        level = timesteps.get(name)
+        maps = _with_method(benchmark, name, seed, level, map_scans, (scans, level))
         rebuilt[name] = {place: maps[subject] for place, subject in subjects.items()}
     return {place: scans[subject] for place, subject in subjects.items()}, rebuilt
 
@@ -279,7 +278,11 @@ def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
         unit = ("select", name, seed, timestep, settings.selection_slice_step)
         work = (rows, ScanCache(benchmark.cache), timestep, settings.selection_slice_step)
         return _part(
-            benchmark, unit, rows, ".csv", partial(_with_method, benchmark, name, seed, score_noise_level, work)
+            benchmark,
+            unit,
+            rows,
+            ".csv",
+            partial(_with_method, benchmark, name, seed, timestep, score_noise_level, work),
         )
 
     parts = [part(name, timestep) for name in names for timestep in _levels_to_try(settings, name)]
@@ -296,13 +299,14 @@ def _scores(benchmark: Benchmark, units: Sequence[tuple[str, int, int | None]]) 
 
     def thresholds_part(name: str, seed: int, timestep: int | None) -> Part:
         val = [row for row in benchmark.rows_of(seed) if row.split == "val"]
-        compute = partial(_with_method, benchmark, name, seed, validation_thresholds, (val, cache, timestep))
+        work = (val, cache, timestep)
+        compute = partial(_with_method, benchmark, name, seed, timestep, validation_thresholds, work)
         return _part(benchmark, ("thresholds", name, seed, timestep), val, ".json", compute)
 
     def part(name: str, seed: int, timestep: int | None, dataset: str, thresholds: Any) -> Part:
         rows = [row for row in benchmark.rows_of(seed) if row.split == "val"] + test[dataset]
         work = (thresholds, test[dataset], cache, timestep, benchmark.runs / "maps")
-        compute = partial(_with_method, benchmark, name, seed, score_test_scans, work)
+        compute = partial(_with_method, benchmark, name, seed, timestep, score_test_scans, work)
         return _part(benchmark, ("score", name, seed, timestep, dataset), rows, ".csv", compute)
 
     jobs, threads = benchmark.jobs, benchmark.settings.threads
@@ -327,17 +331,23 @@ def _part(
     """A part of this benchmark; `unit` says of what, the method in second and the seed in third place."""
     _, method, seed, *_ = unit
     settings = {name: getattr(benchmark.settings, name) for name in METHODS[method].scored_by}
+    more, reference = score_depends_on(method, benchmark.settings, benchmark.rows_of(seed), ScanCache(benchmark.cache))
+    settings, rows = settings | more, [*rows, *reference]
     weights = benchmark.weights(method, seed) if method in TRAINED_METHODS else None
     key = key_of([unit, settings], rows, weights)
     return Part(benchmark.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}{suffix}", compute)
 
 
-def _with_method(benchmark: Benchmark, name: str, seed: int, call: Callable[..., Any], work: tuple) -> Any:
-    """The result of a call whose first argument is a fitted method."""
-    use_threads(benchmark.settings.threads)
+def _with_method(
+    benchmark: Benchmark, name: str, seed: int, timestep: int | None, call: Callable[..., Any], work: tuple
+) -> Any:
+    """The result of a call whose first argument is a fitted method, with the score of the settings."""
+    settings = benchmark.settings
+    use_threads(settings.threads)
     fast_cpu()
     folder = benchmark.weights(name, seed) if name in TRAINED_METHODS else None
-    return call(open_method(name, benchmark.settings, seed, folder), *work)
+    method = open_method(name, settings, seed, folder)
+    return call(scored(method, settings, benchmark.rows_of(seed), ScanCache(benchmark.cache), timestep), *work)
 
 
 def _concatenate(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ _CHOICES = {
     "schedule": ("squaredcos_cap_v2", "linear"),
     "learning_rate_decay": ("cosine", "none"),
     "mixed_precision": ("auto", "no", "bf16"),
+    "score": ("absolute", "signed", "place"),
 }
 _MAY_BE_ZERO = ("warmup_steps", "authors_timestep", "micro_batch_size")
 
@@ -62,6 +63,8 @@ class Settings:
         noise_levels: which are scored: `validation` (chosen there), and `authors` (first seed only) beside it.
         selection_slice_step: every n-th slice is used when the noise level is chosen.
         threads: CPU threads of one job; results are repeatable for a fixed number.
+        score: of methods other than floors: `absolute` is |x - x^|, `signed` its part towards lesions (brighter, on T1
+            darker), `place` the z-score of that by place. Which one is chosen on validation scans.
     """
 
     profile: str
@@ -98,6 +101,7 @@ class Settings:
     noise_levels: tuple[str, ...]
     selection_slice_step: int
     threads: int
+    score: str
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

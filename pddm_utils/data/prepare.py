@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
@@ -52,6 +53,7 @@ _ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # sums of several threads have other last digits
 def prepare_scan(row: ManifestRow) -> Scan:
     """Prepare one scan from scratch: read or simulate, bring to the frame, insert a lesion, scale to [0, 1].
 

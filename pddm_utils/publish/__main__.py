@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -187,6 +188,7 @@ def maintainer_commands() -> Commands:
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; bad input ends with one line on standard error and exit code 2."""
+    os.environ["PDDM_BOOK"] = "1"  # the pages' figures have no ground of their own: one theme is dark
     return maintainer_commands().run(words)
 
 

@@ -48,6 +48,7 @@ from pddm_utils.show.style import radiological
 TITLE, SUBTITLE = "Patched diffusion\nfor brain MRI", "Find lesions with a model\nthat has never seen one."
 NOTE = "A simulated scan with a simulated tumour"
 _GROUND, _INK, _SOFT, _BOX = "#15191f", "#ffffff", "#a9b1ba", "#f0a264"
+_SHARP = 200  # pixels an inch: twice those of a page
 _INCHES, _DPI = (12.0, 6.3), 100  # 1200 x 630 pixels, as link previews show them
 _HEALTHY = 2  # healthy scans to preprocess, the first ones of the test list
 _HEADS = 20  # healthy scans whose brain is extracted, the first ones of the test list
@@ -75,7 +76,7 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
         scan, {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
     )
     with whole_file(out) as partial:
-        figure.savefig(partial, dpi=110, bbox_inches="tight")
+        figure.savefig(partial, dpi=_SHARP, bbox_inches="tight")
     return subject
 
 
@@ -239,7 +240,7 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
     written = []
     for name, figure in figures.items():
         with whole_file(out / f"{name}.png") as partial:
-            figure.savefig(partial, dpi=110, bbox_inches="tight", format="png")
+            figure.savefig(partial, dpi=_SHARP, bbox_inches="tight", format="png")
         plt.close(figure)
         written.append(out / f"{name}.png")
     return written

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from pddm_utils.benchmark.models import healthy_rows, is_trained, model_folder
+from pddm_utils.benchmark.scoring import reference_rows
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_study
 from pddm_utils.benchmark.studies.rebuild import Rebuild, open_model, rebuild_scan
 from pddm_utils.benchmark.studies.study import looked_at
@@ -47,7 +48,6 @@ RATES: Mapping[str, Mapping[str, Any]] = {
 LEVELS = (50, 100, 150, 249, 349, 499, 649, 818, 979)
 SNAPSHOTS = (250, 500, 1000, 2000, 4000)
 SNAPSHOT_LEVELS = (100, 249, 499, 818)  # of what is not finished yet
-REFERENCE_SLICES = 120  # of training scans, rebuilt for the healthy residual by place
 FLOORS = ("intensity", "mean by place", "brain median")  # predictors without a network
 
 Rebuilder = Callable[[Scan], np.ndarray]
@@ -187,16 +187,6 @@ def cell_folder(run: Factorial, cell: Cell) -> Path:
     return model_folder(cell.settings(run.settings), cell.method, 0, run.runs / "factorial", run.rows)
 
 
-def reference_rows(run: Factorial) -> list[ManifestRow]:
-    """The first training scans, with about `REFERENCE_SLICES` slices that are looked at."""
-    taken, slices = [], 0
-    for row in healthy_rows(run.rows, "train"):
-        if slices < REFERENCE_SLICES:
-            taken.append(row)
-            slices += max(1, run.cache.slice_count(row) // run.settings.selection_slice_step)
-    return taken
-
-
 def _steps(cell: Cell) -> list[int]:
     """Of every snapshot and of the finished model."""
     return [*(step for step in SNAPSHOTS if step < cell.steps), cell.steps]
@@ -218,7 +208,8 @@ def score_level(run: Factorial, cell: Cell, step: int, level: int, folder: Path)
     """Scores of one snapshot at one noise level: a row for each validation scan."""
     model = open_model(folder, cell.method)
     facts = dataclasses.asdict(cell) | {"step": step, "timestep": level}
-    return _scores(run, facts, reference_rows(run), lambda scan: rebuild_scan(model, scan, Rebuild(level=level)).image)
+    reference = reference_rows(run.rows, run.cache, run.settings.selection_slice_step)
+    return _scores(run, facts, reference, lambda scan: rebuild_scan(model, scan, Rebuild(level=level)).image)
 
 
 def _floors_part(run: Factorial) -> Part:
