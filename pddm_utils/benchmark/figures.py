@@ -22,7 +22,7 @@ from pddm_utils.evaluation.metrics import RECALL_GRID, average_precision
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_band
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import METHOD_NAMES
-from pddm_utils.show.figures import MAP_LABEL, RESIDUAL_COLOURS, method_colour, method_label, telling_slice
+from pddm_utils.show.figures import RESIDUAL_COLOURS, method_colour, method_label, telling_slice
 from pddm_utils.show.style import INK, WIDTH, colour_limit, outline, panel, styled
 
 RANKS = ("worst", "median", "best")
@@ -158,8 +158,8 @@ def ranked_panel(
         rebuilt: by method, then by rank: reconstruction and anomaly map, both `(D, H, W)`.
 
     Returns:
-        The figure; over each map stands the AUPRC of the whole scan. Every scan has one colour scale for all methods,
-        whose ends stand under it.
+        The figure; over each map stands the AUPRC of the whole scan. Every map has a colour scale of its own, whose
+        ends stand under it: methods have scores of different units.
 
     Raises:
         InputError: no scan, no method, or a method without one of the scans.
@@ -173,16 +173,16 @@ def ranked_panel(
         aspect = float(np.divide(*np.linalg.norm(scan.affine[:3, :3], axis=0)[[1, 0]]))
         panel(axes[0], scan.image[index], f"{rank}:\n{scan.subject}", aspect)
         outline(axes[0], scan.lesion_mask[index])
-        limit = colour_limit(*(pairs[rank][1][index] for pairs in rebuilt.values()))
         for one, (name, pairs) in zip(axes[1:], rebuilt.items(), strict=True):
             anomalies = pairs[rank][1]
             title = f"AUPRC {average_precision(anomalies, scan.lesion_mask):.3f}"
-            shown = panel(one, anomalies[index], title, aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
+            limit = colour_limit(anomalies[index])
+            panel(one, anomalies[index], title, aspect, cmap=RESIDUAL_COLOURS, vmax=limit)
+            one.set_xlabel(f"0 to {limit:.2g}")
             if rank == next(iter(scans)):
                 one.set_ylabel(method_label(name).replace(", ", ",\n"), color=INK)
                 one.spines["left"].set(visible=True, color=method_colour(name), linewidth=5)
-        shown.axes.set_xlabel(f"0 to {limit:.2f}")
-    figure.supxlabel(f"colours: {MAP_LABEL}, black to yellow")
+    figure.supxlabel("anomaly map, black to yellow")
     return figure
 
 
