@@ -47,10 +47,11 @@ def stripped_brain(volume: LoadedVolume) -> np.ndarray:
     border = 1 - face_share(foreground)
     limit = _largest_ml(volume, foreground, border)
     if millilitres > limit:
+        sides = " x ".join(f"{side:.3g}" for side in np.linalg.norm(volume.affine[:3, :3], axis=0))
         raise InputError(
-            f"{volume.path}: does not look skull-stripped ({millilitres / 1000:.1f} litres of foreground, "
-            f"{100 * border:.0f} % of its faces are background); give a brain mask, set the background to 0, or for a "
-            "T1 scan set brain_mask to 'extract'"
+            f"{volume.path}: does not look skull-stripped ({millilitres / 1000:.1f} litres of foreground in voxels of "
+            f"{sides} mm, {100 * border:.0f} % of its faces are background); correct the voxel size if it is not so, "
+            "give a brain mask, set the background to 0, or for a T1 scan set brain_mask to 'extract'"
         )
     box = ndimage.find_objects(foreground.astype(np.uint8))[0]
     brain = np.zeros_like(foreground)
