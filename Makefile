@@ -13,7 +13,7 @@ WORKERS ?= 2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help env book test test-processors test-full benchmark ablations trained-ablations bench bench-scale linkcheck structure lint clean
+.PHONY: help env book bundle test test-processors test-full benchmark ablations trained-ablations bench bench-scale linkcheck structure lint clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ book: env  ## the benchmark with the shipped weights, all notebooks, then the si
 	PDDM_PROFILE=$(PROFILE) $(PY) book/execute_notebooks.py $(WORKERS)
 	$(PY) -m pddm_utils.publish playground
 	PDDM_PROFILE=$(PROFILE) .venv/bin/jupyter-book build . -W -n --keep-going
+
+bundle: env  ## what a GPU machine without a network needs, in _build/bundle: wheels, packed scans, a script
+	$(PY) -m pddm_utils bundle --out _build/bundle --jobs $(WORKERS)
 
 # Notebooks and site first, then every test that looks at them beside the others.
 TESTS = $(PY) tests/browser.py && export OMP_NUM_THREADS=1 && $(PY) tests/book_build.py $(WORKERS) && \

@@ -96,6 +96,26 @@ def _recipe(arguments: argparse.Namespace) -> None:
     print(f"written: {run_factorial(run, CELLS + LONGER if arguments.longer else CELLS)}")
 
 
+def _bundle(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.gpu.bundle import make_bundle
+
+    told = make_bundle(Path(arguments.out), Path(arguments.runs), arguments.profiles, arguments.jobs)
+    print(
+        "\n".join([*told, f"written: {arguments.out}; on the other machine: python run.py --minutes 8 --out results"])
+    )
+
+
+def _gpu(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.gpu.stages import GpuRun, run_stages
+
+    out, work = Path(arguments.out), Path(arguments.work)
+    chosen = {name: getattr(arguments, name) for name in ("networks", "stages") if getattr(arguments, name)}
+    missing = run_stages(GpuRun(Path(arguments.bundle), out, work, arguments.minutes, **chosen))
+    if missing:
+        print("not done; the same command goes on with it:\n  " + "\n  ".join(missing))
+    print(f"written: {out}/results.json")
+
+
 def _detect(arguments: argparse.Namespace) -> None:
     from pddm_utils.detection.detect import NOTICE, detect
 
@@ -273,6 +293,22 @@ def _add_studies(commands: Commands) -> None:
     recipe.add_argument("--jobs", type=int, default=1, help="trainings side by side, each with one thread")
 
 
+def _add_gpu(commands: Commands) -> None:
+    bundle = commands.add("bundle", _bundle, "pack what a GPU machine without a network needs", "--out bundle")
+    bundle.add_argument("--out", default="_build/bundle", help="the folder to make")
+    bundle.add_argument("--profiles", type=names_in, default=(), metavar="A,B", help="whose cohorts; default gpu-*")
+    bundle.add_argument("--runs", default="runs", help="folder for prepared scans")
+    bundle.add_argument("--jobs", type=int, default=1, help="scans prepared side by side")
+
+    gpu = commands.add("gpu", _gpu, "check, measure and train on the device at hand", "--minutes 8 --out results/gpu")
+    gpu.add_argument("--out", required=True, help="what travels back: at most eight files of at most 16 MiB")
+    gpu.add_argument("--minutes", type=float, default=8, help="a part that has begun is finished")
+    gpu.add_argument("--bundle", default="_build/bundle", help="folder that `bundle` made")
+    gpu.add_argument("--work", default="runs/gpu", help="folder for checkpoints and models")
+    gpu.add_argument("--networks", type=names_in, default=(), metavar="A,B,C", help="default laptop,middle,paper")
+    gpu.add_argument("--stages", type=names_in, default=(), metavar="A,B", help="default checks,speed,training")
+
+
 def _add_sources(commands: Commands) -> None:
     commands.add("sources", _sources, "list the data sources: access, licence")
 
@@ -325,6 +361,7 @@ def user_commands() -> Commands:
         _add_benchmark,
         _add_train,
         _add_studies,
+        _add_gpu,
         _add_sources,
         _add_manifest,
         _add_preprocess,

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.prepare import PreparedScans, load_scan
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import (
     average_precision,
@@ -52,7 +53,7 @@ def every_nth_slice(scan: Scan, step: int) -> Scan:
 
 
 def score_noise_level(
-    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None, slice_step: int
+    method: Method, rows: Iterable[ManifestRow], cache: PreparedScans, timestep: int | None, slice_step: int
 ) -> pd.DataFrame:
     """AUPRC of every lesioned validation subject at one noise level, on every `slice_step`-th slice.
 
@@ -76,8 +77,17 @@ def score_noise_level(
     return pd.DataFrame(records, columns=["method", "timestep", "dataset", "subject", "auprc"])
 
 
+def choose_timesteps(selection: pd.DataFrame, settings: Settings) -> dict[str, int]:
+    """For each method the noise level with the best validation AUPRC (mean over subjects, then over lesion kinds)."""
+    if selection.empty:
+        return {}
+    candidates = selection[selection.timestep.isin(settings.timesteps)]
+    means = candidates.groupby(["method", "timestep", "dataset"]).auprc.mean().groupby(["method", "timestep"]).mean()
+    return {method: int(means[method].idxmax()) for method in candidates.method.unique()}
+
+
 def validation_thresholds(
-    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None
+    method: Method, rows: Iterable[ManifestRow], cache: PreparedScans, timestep: int | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Thresholds that never see a test scan.
 
@@ -107,7 +117,7 @@ def score_test_scans(
     method: Method,
     thresholds: tuple[dict[str, float], dict[str, float]],
     test: list[ManifestRow],
-    cache: ScanCache,
+    cache: PreparedScans,
     timestep: int | None,
     scratch: Path,
 ) -> pd.DataFrame:

@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.evaluate import map_scans, score_noise_level, score_test_scans, validation_thresholds
+from pddm_utils.benchmark.evaluate import (
+    choose_timesteps,
+    map_scans,
+    score_noise_level,
+    score_test_scans,
+    validation_thresholds,
+)
 from pddm_utils.benchmark.models import is_trained, train_method, weights_of
 from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
@@ -236,15 +242,6 @@ def _settings_of_shipped(settings: Settings) -> Settings:
         made_with = read_training(weights_folder(model_name(settings, name)))["settings"]
         changes |= {key: made_with[key] for key in ("network", "noise", "schedule", "box_size", "stride")}
     return dataclasses.replace(settings, **changes)
-
-
-def choose_timesteps(selection: pd.DataFrame, settings: Settings) -> dict[str, int]:
-    """For each method the noise level with the best validation AUPRC (mean over subjects, then over lesion kinds)."""
-    if selection.empty:
-        return {}
-    candidates = selection[selection.timestep.isin(settings.timesteps)]
-    means = candidates.groupby(["method", "timestep", "dataset"]).auprc.mean().groupby(["method", "timestep"]).mean()
-    return {method: int(means[method].idxmax()) for method in candidates.method.unique()}
 
 
 def _levels_to_try(settings: Settings, name: str) -> list[int | None]:

@@ -8,7 +8,7 @@ import subprocess
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,16 @@ def made_with() -> dict[str, Any]:
     return {
         "git_commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
+
+
+def _version(name: str) -> str:
+    """Of an installed package; empty for one that this machine lacks and its work does not need."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ PROFILE_FOLDER = Path(__file__).parent / "profiles"
 _CHOICES = {
     "cohort": ("simulated", "ixi", "soop", "manifest"),
     "contrast": ("T1", "T2", "FLAIR"),
-    "network": ("smoke", "laptop", "wide", "paper"),
+    "network": ("smoke", "laptop", "wide", "middle", "paper"),
     "noise": ("gaussian", "simplex"),
     "schedule": ("squaredcos_cap_v2", "linear"),
     "learning_rate_decay": ("cosine", "none"),
@@ -41,7 +41,8 @@ class Settings:
         test_subjects: test subjects of each kind (tumour, ms, healthy).
         lesion_kinds: `tumour`, `ms`: which lesions validation and test subjects carry.
         extra_test_sets: further test sets, such as `mslub-t1`.
-        network: size of the networks, `smoke`, `laptop`, `wide` or `paper`; each method's module says what that is.
+        network: size of the networks, `smoke`, `laptop`, `wide`, `middle` or `paper`; each method's module says what it
+            is.
         noise: `gaussian` or `simplex`.
         schedule: `beta_schedule` of diffusers' `DDPMScheduler`.
         box_size, stride: of the patched model, in pixels; the whole-image model is one box of the slice's size.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from pddm_utils.core.errors import InputError
@@ -143,6 +142,8 @@ def _without_cord(brain: np.ndarray, sampling: np.ndarray) -> np.ndarray:
 
 def _otsu_threshold(values: np.ndarray) -> float:
     """Otsu's threshold: the level that maximises the variance between the two classes it makes."""
+    import SimpleITK as sitk  # late: prepared scans need none of it
+
     otsu = sitk.OtsuThresholdImageFilter()
     otsu.SetNumberOfHistogramBins(256)
     otsu.SetReturnBinMidpoint(True)
@@ -157,6 +158,8 @@ def main_components(mask: np.ndarray, corners: bool = False) -> np.ndarray:
         mask: `(X, Y, Z)` bool.
         corners: voxels that touch at an edge or a corner belong together, not only those that share a face.
     """
+    import SimpleITK as sitk  # late, as above
+
     find = sitk.ConnectedComponentImageFilter()
     find.SetFullyConnected(corners)
     labels = sitk.GetArrayFromImage(find.Execute(sitk.GetImageFromArray(mask.astype(np.uint8))))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -34,6 +35,7 @@ from pddm_utils.data.volume import LoadedVolume, load_volume, save_nifti, to_sca
 __all__ = [
     "Frame",
     "LoadedVolume",
+    "PreparedScans",
     "ScanCache",
     "data_digest",
     "load_brain_mask",
@@ -108,7 +110,20 @@ def _frame_of_files(row: ManifestRow) -> Frame:
     return to_frame(loaded, inside, load_lesion_mask(lesion_path, loaded) if lesion_path else None)
 
 
-def load_scan(row: ManifestRow, cache: ScanCache) -> Scan:
+class PreparedScans(Protocol):
+    """Where prepared scans come from: a `ScanCache`, or a file of them (`pddm_utils.data.packed`)."""
+
+    def load(self, row: ManifestRow) -> Scan:
+        """The whole scan of a row."""
+
+    def slice_count(self, row: ManifestRow) -> int:
+        """Number of its axial slices."""
+
+    def cached_slice(self, row: ManifestRow, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image `(96, 96)` float32 in [0, 1] and brain mask `(96, 96)` bool of one slice."""
+
+
+def load_scan(row: ManifestRow, cache: PreparedScans) -> Scan:
     """The prepared scan of a manifest row, from the cache where it is there and else prepared now.
 
     Args:

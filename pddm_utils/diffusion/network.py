@@ -26,6 +26,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "smoke": _plain((8, 8, 16)),  # for tests: two steps a second
     "laptop": _plain((16, 16, 32, 64)),  # 0.65 M parameters, about 0.7 s a step of 16 slices on one core
     "wide": _plain((32, 32, 64, 64)),  # 1.2 M parameters, about 1.8 s a step of 16 slices on one core
+    "middle": _plain((64, 64, 128, 128)),  # 4.6 M parameters, for a GPU
     # Behrendt et al. 2023: 128 base channels, multipliers 1-2-2, three residual blocks a level, attention in the
     # bottleneck.
     "paper": {
@@ -43,7 +44,7 @@ def make_network(name: str, image_size: int = 96, **options: Any) -> UNet2DModel
     """Build an untrained `UNet2DModel` with one input and one output channel.
 
     Args:
-        name: `smoke`, `laptop`, `wide` or `paper` (37,513,345 parameters, the paper's reproduction sheet).
+        name: `smoke`, `laptop`, `wide`, `middle` or `paper` (37,513,345 parameters, the paper's reproduction sheet).
         image_size: height and width of a slice in pixels; must divide by two at every level.
         options: further arguments of `UNet2DModel`.
 

@@ -130,7 +130,9 @@ def _linear_map(
     return rows.to(device), weights.to(device), count
 
 
-def _reach(wavelength: float) -> tuple[torch.Tensor, tuple[int, int]]:
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _reach(wavelength: float, device: torch.device) -> tuple[torch.Tensor, tuple[int, int]]:
     """The cell over which a sample's place is drawn: one of the coarsest octave's lattice, or a larger one.
 
     The cell is the rectangle on one edge of the lattice; rows of it tile the plane like bricks. Doubling a
@@ -138,13 +140,14 @@ def _reach(wavelength: float) -> tuple[torch.Tensor, tuple[int, int]]:
     octaves.
 
     Returns:
-        The two edges of the cell, float64 (2, 2) rows, pixels; and the height and width of its bounding box.
+        The two edges of the cell, float32 (2, 2) rows on the device, pixels; and the height and width of its bounding
+        box.
     """
     while wavelength < _MIN_REACH:
         wavelength *= 2
     edges = torch.stack([_EDGES[0], _EDGES[1] + _EDGES[0] / 2]) * wavelength
     low, high = edges.clamp(max=0).sum(dim=0), edges.clamp(min=0).sum(dim=0)
-    return edges, tuple((high - low).ceil().int().tolist())
+    return edges.to(device, torch.float32), tuple((high - low).ceil().int().tolist())
 
 
 def _random_window(words: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
@@ -152,13 +155,12 @@ def _random_window(words: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
 
     Args:
         words: int32 (B, 2), random.
-        edges: float64 (2, 2) rows, pixels.
+        edges: float32 (2, 2) rows, pixels.
 
     Returns:
         int64 (B, 2), in [0, size of the cell's bounding box].
     """
     position = (words >> 7).float() / (1 << 24)
-    edges = edges.to(words.device, torch.float32)
     place = position[:, :1] * edges[0] + position[:, 1:] * edges[1]
     return (place - edges.clamp(max=0).sum(dim=0)).round().long()
 
@@ -228,7 +230,7 @@ def simplex_noise(
     target = torch.device(device or "cpu")
     device = target if target.type == "cuda" else torch.device("cpu")  # others lack the weighted sum below
     batch, _, height, width = shape
-    edges, reach = _reach(wavelength)
+    edges, reach = _reach(float(wavelength), device)
     window = (height + reach[0], width + reach[1])
     linear_map = _linear_map(window, octaves, float(persistence), float(wavelength), device)
     words = _draw(_random_words, (batch, 2 + linear_map[2] // _PER_WORD), generator, device)

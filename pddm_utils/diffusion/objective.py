@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 
 from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes, random_grid_boxes
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import make_scheduler
+from pddm_utils.training.device import DeviceSlices
 from pddm_utils.training.loop import Objective
-from pddm_utils.training.samples import torch_generators
+from pddm_utils.training.samples import SliceSource, torch_generators
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,35 @@ class DiffusionObjective(Objective):
         """The U-Net that predicts x_0."""
         return make_network(self.settings.network, self.image_size)
 
+    @cached_property
+    def scheduler(self) -> DDPMScheduler:
+        """The forward process; kept, because its table then stays on the device."""
+        return make_scheduler(self.settings.schedule)
+
+    def draw(self, source: SliceSource, seed: int, samples: range, device: torch.device | str = "cpu") -> Batch:
+        """A batch of the samples with these global numbers, drawn where the slices lie."""
+        if isinstance(source, DeviceSlices):
+            return self.batch_from(*source.draw(seed, samples))
+        return super().draw(source, seed, samples, device)
+
+    def batch_from(self, clean: torch.Tensor, generator: torch.Generator) -> Batch:
+        """What `batch` draws, from one generator for all samples, on its device and without waiting for it.
+
+        Args:
+            clean: `(B, 1, H, W)` in [-1, 1].
+            generator: on the same device.
+        """
+        if type(self).boxes is not DiffusionObjective.boxes or type(self).visible is not DiffusionObjective.visible:
+            raise NotImplementedError(f"{self.name} draws from one generator for each sample only")
+        count, levels = len(clean), self.scheduler.config.num_train_timesteps
+        drawn = torch.randint(levels, (count,), generator=generator, device=clean.device)
+        timesteps = (levels * ((drawn + 0.5) / levels) ** (1 / self.settings.timestep_power)).long()
+        noise = NOISES[self.settings.noise](tuple(clean.shape), generator, clean.device, clean.dtype)
+        cell = torch.randint(len(self.grid), (count,), generator=generator, device=clean.device)
+        mask = _grid_masks(self.grid, clean.device)[cell]
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        return Batch(clean, torch.where(mask, noisy, clean), mask, timesteps)
+
     def batch(self, clean: torch.Tensor, rngs: Sequence[np.random.Generator]) -> Batch:
         """Draw a noise level, a noise field and a box for each slice, and noise the box.
 
@@ -52,7 +83,7 @@ class DiffusionObjective(Objective):
             clean: `(B, 1, H, W)` in [-1, 1].
             rngs: a generator for each sample.
         """
-        scheduler = make_scheduler(self.settings.schedule)
+        scheduler = self.scheduler
         timesteps = torch.tensor(self.timesteps(rngs, scheduler.config.num_train_timesteps), device=clean.device)
         generators = torch_generators(rngs)
         noise = NOISES[self.settings.noise](tuple(clean.shape), generators, clean.device, clean.dtype)
@@ -81,6 +112,12 @@ class DiffusionObjective(Objective):
     def loss(self, network: Any, batch: Batch, part: str = "") -> torch.Tensor:
         """`box_loss` of the network's prediction."""
         return box_loss(self.predict(network, batch).float(), batch.clean, batch.mask)
+
+
+@lru_cache(maxsize=8)
+def _grid_masks(grid: BoxGrid, device: torch.device) -> torch.Tensor:
+    """Masks of a grid's boxes, `(N, 1, H, W)` bool: made and checked once, then only looked up."""
+    return box_mask(grid.boxes, grid.image_size).to(device)
 
 
 def box_loss(prediction: torch.Tensor, clean: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -10,11 +10,12 @@ from torch import nn
 
 from pddm_utils.core.errors import InputError
 
-# Channels of the four levels; `paper` are those of Baur et al. 2021, `wide` lies half-way to them.
+# Channels of the four levels; `paper` are those of Baur et al. 2021, `wide` and `middle` lie on the way to them.
 CHANNELS: dict[str, tuple[int, ...]] = {
     "smoke": (8, 8, 16, 16),
     "laptop": (16, 32, 64, 64),
     "wide": (24, 48, 96, 96),
+    "middle": (24, 56, 112, 112),
     "paper": (32, 64, 128, 128),
 }
 LATENT_SIZE = 128  # of a dense latent vector

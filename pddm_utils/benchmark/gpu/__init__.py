@@ -1,0 +1,1 @@
+"""On a GPU that has no network: what travels there, what runs there, and what comes back."""
