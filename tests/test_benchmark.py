@@ -253,7 +253,6 @@ def test_committed_results_carry_their_provenance() -> None:
     [
         "README.md",
         "book/results.md",
-        "book/leaderboard.md",
         "book/model-cards.md",
         "book/validation_search.md",
         "book/recipe.md",

@@ -19,7 +19,7 @@ from pddm_utils.core.settings import load_settings
 from pddm_utils.data.cohort import cohort_rows, fold_rows
 from pddm_utils.data.manifest import check_rows, write_manifest
 from pddm_utils.data.sources.simulated import simulated_rows
-from pddm_utils.publish.pages import provenance_line
+from pddm_utils.publish.how_made import provenance_line
 
 FOLDS = 2
 TINY = [

@@ -42,7 +42,9 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.metrics import RECALL_GRID, precision_at_recall, precision_recall
 from pddm_utils.evaluation.statistics import bootstrap_band, bootstrap_interval, holm, relative_improvement
 from pddm_utils.methods.registry import METHOD_COLOURS, METHOD_NAMES, METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS
-from pddm_utils.publish.pages import fill_marks, healthy_block, provenance_line
+from pddm_utils.publish.how_made import provenance_line
+from pddm_utils.publish.pages import fill_marks
+from pddm_utils.publish.run_tables import healthy_markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
 TUMOUR, HEALTHY = "simulated-t2-tumour", "simulated-t2-healthy"
@@ -201,13 +203,11 @@ def test_rows_of_an_older_definition_are_marked() -> None:
         assert ("as defined then" in provenance_line(run)) == bool(marked)
 
 
-def test_healthy_error_stands_beside_that_of_the_mean_by_place_and_of_the_median(tmp_path: Path) -> None:
+def test_healthy_error_stands_beside_that_of_the_mean_by_place_and_of_the_median() -> None:
     extra = {"healthy_l1": 0.1, "median_l1": 0.2, "scan_score": 0.5, "lesions": 1, "lesions_detected": 0}
     scores = made_up_scores(("intensity", "atlas", "pddpm")).assign(**extra, false_components=0.0)
     scores.loc[scores.dataset == TUMOUR, ["healthy_l1", "median_l1"]] = np.nan
-    scores.to_csv(tmp_path / "scores.csv", index=False)
-    (tmp_path / "run.json").write_text(json.dumps(made_up_run()))
-    rows = {row[1]: row[3] for row in cells(healthy_block(tmp_path)) if len(row) > 3 and row[0] == HEALTHY}
+    rows = {row[1]: row[3] for row in cells(healthy_markdown(scores)) if row[0] == HEALTHY}
     assert rows["the brain's median"] == "0.200 [0.200, 0.200]" and rows[METHOD_NAMES["intensity"]] == ""
     assert rows[METHOD_NAMES["atlas"]] == rows[METHOD_NAMES["pddpm"]] == "0.100 [0.100, 0.100]"
 
@@ -258,7 +258,7 @@ def test_every_full_run_gets_a_section(tmp_path: Path) -> None:
         (tmp_path / name / "run.json").write_text(json.dumps(made_up_run()))
     assert [folder.name for folder in finished_runs(tmp_path)] == ["methods"]
     text = fill_marks("<!-- results:leaderboards -->\n<!-- /results -->", tmp_path)
-    assert text.count("## Profile") == 1 and all(name in text for name in METHOD_NAMES.values())
+    assert text.count("### ") == 1 and all(name in text for name in METHOD_NAMES.values())
     assert "**Simulated**" in text and f"{2 * len(TRAINED_METHODS)} models of 10 to 10 steps" in text
     assert {folder.name for folder in finished_runs(RESULTS)} >= {"laptop", "real"}
 

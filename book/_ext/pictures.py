@@ -1,5 +1,8 @@
 """Sphinx extension: a figure on a transparent ground has a twin in light colours, which the dark theme shows instead.
 
+A drawing `NAME.svg` has its variants beside it: `NAME-dark.svg`, and for narrow screens `NAME-narrow.svg` and
+`NAME-narrow-dark.svg`.
+
 Figures of notebooks have that ground where `PDDM_BOOK` is set, and one colour of ink, see `pddm_utils.show.style`.
 """
 
@@ -17,6 +20,12 @@ from sphinx.application import Sphinx
 from pddm_utils.methods.registry import METHOD_COLOURS
 from pddm_utils.show.style import INK
 
+VARIANTS = {
+    "": ["only-light", "only-wide"],
+    "-dark": ["only-dark", "only-wide"],
+    "-narrow": ["only-light", "only-narrow"],
+    "-narrow-dark": ["only-dark", "only-narrow"],
+}
 LIGHT = (216, 220, 226)
 NEAR = 4  # levels of 255 by which a colour may be off where letters lie on each other; no grey is as near to ink
 DARK = 0.08  # relative luminance below which a method's colour is lost on a dark ground
@@ -71,7 +80,24 @@ def add_twins(app: Sphinx, doctree: nodes.document) -> None:
         image.parent.insert(image.parent.index(image) + 1, twin)
 
 
+def add_variants(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the variants of a drawing beside it; style sheets show one of them, and only that one is loaded."""
+    for image in list(doctree.findall(nodes.image)):
+        path = Path(app.env.relfn2path(image["uri"], app.env.docname)[1]) if "://" not in image["uri"] else Path()
+        if path.suffix != ".svg" or not path.with_stem(f"{path.stem}-narrow-dark").is_file():
+            continue
+        twins = []
+        for ending, classes in VARIANTS.items():
+            twin = image.deepcopy()
+            twin["uri"] = image["uri"].removesuffix(".svg") + f"{ending}.svg"
+            twin["classes"] = [*image["classes"], *classes]
+            twin["loading"] = "lazy"
+            twins.append(twin)
+        image.replace_self(twins)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Run before Sphinx collects the pictures of a page."""
     app.connect("doctree-read", add_twins, priority=400)
+    app.connect("doctree-read", add_variants, priority=400)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

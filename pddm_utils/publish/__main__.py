@@ -11,7 +11,7 @@ from pddm_utils.core.command_line import Commands, profile_options, settings_of
 
 _PAGES = (
     "README.md",
-    *(f"book/{name}.md" for name in ("results", "leaderboard", "validation_search", "recipe", "model-cards")),
+    *(f"book/{name}.md" for name in ("results", "validation_search", "recipe", "model-cards")),
 )
 
 
@@ -53,10 +53,10 @@ def _method_figure(arguments: argparse.Namespace) -> None:
     print(f"written: {arguments.out}")
 
 
-def _front_figure(arguments: argparse.Namespace) -> None:
-    from pddm_utils.publish.front_page import save_front_figures
+def _overview(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.overview_chart import save_overview
 
-    for path in save_front_figures(Path(arguments.results), Path(arguments.out)):
+    for path in save_overview(Path(arguments.results), Path(arguments.out)):
         print(f"written: {path}")
 
 
@@ -112,9 +112,7 @@ def _add_models_and_tables(commands: Commands) -> None:
     )
     models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
 
-    tables = commands.add(
-        "tables", _tables, "bring the result tables of Markdown pages up to date", "book/leaderboard.md"
-    )
+    tables = commands.add("tables", _tables, "bring the result tables of Markdown pages up to date", "book/results.md")
     tables.add_argument("pages", nargs="*", default=_PAGES, help="all pages with tables when left out")
     tables.add_argument("--results", default="results", help="folder of all runs")
 
@@ -154,9 +152,9 @@ def _add_pictures(commands: Commands) -> None:
     recipe.add_argument("--dataset", default="soop-flair", help="lesioned validation scans")
     recipe.add_argument("--out", default="book/figures/recipe.png")
 
-    front = commands.add("front-figure", _front_figure, "draw the main result for the front page")
-    front.add_argument("--results", default="results", help="folder of the benchmark's tables")
-    front.add_argument("--out", default="book/figures", help="folder for front.svg and front-dark.svg")
+    overview = commands.add("overview", _overview, "draw what all runs found, real lesions first")
+    overview.add_argument("--results", default="results", help="folder of the benchmark's tables")
+    overview.add_argument("--out", default="book/figures", help="folder for overview.svg, its dark and narrow variants")
 
     social = commands.add("social", _social, "draw the picture that a shared link shows", "--profile demo", profile)
     social.add_argument("--out", default="book/_static/social.png")

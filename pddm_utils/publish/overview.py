@@ -1,0 +1,179 @@
+"""What all runs found, side by side, real lesions first: the runs that are there decide which panels there are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pddm_utils.benchmark.leaderboard import OLDER, network_passes, older_methods
+from pddm_utils.benchmark.tables import NO_VALUE, format_summary, markdown_table, summary_table, with_intensity
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS
+from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
+from pddm_utils.publish.run_tables import Runs, read_runs
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One kind of lesions and the runs that answer for them.
+
+    Attributes:
+        dataset: name of the test scans.
+        folders: runs on the same subjects, below the folder of results.
+        lesions: what is looked for, in two or three words.
+        scans: in which scans.
+        simulated: whether the lesions are.
+        runs: what the files hold.
+    """
+
+    dataset: str
+    folders: tuple[str, ...]
+    lesions: str
+    scans: str
+    simulated: bool = False
+    runs: Runs = field(repr=False, default=None)  # type: ignore[assignment]
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Rows of this data set."""
+        return self.runs.scores[self.runs.scores.dataset == self.dataset]
+
+    @property
+    def people(self) -> int:
+        """Number of test subjects."""
+        return self.scores.subject.nunique()
+
+    @property
+    def few(self) -> bool:
+        """Whether they are too few for an interval."""
+        return self.people < MIN_SUBJECTS
+
+    @property
+    def chance(self) -> float:
+        """AUPRC of a map that is random inside the brain: the mean share of the brain that is lesion."""
+        return float(self.scores.groupby("subject").lesion_share.first().mean())
+
+    @property
+    def largest_share(self) -> float:
+        """The largest lesions' share of the brain: chance for the first column of `by_patient`."""
+        return float(self.scores.lesion_share.max())
+
+    @functools.cached_property
+    def summary(self) -> pd.DataFrame:
+        """Mean AUPRC, interval and seeds of each method, see `summary_table`."""
+        return summary_table(self.scores, "auprc")
+
+    @property
+    def by_patient(self) -> pd.DataFrame:
+        """AUPRC by method (rows) and subject (columns), the subject with the largest lesions first."""
+        rows = with_intensity(self.scores, "validation")
+        rows = rows[rows.rule == DEFAULT_RULE]
+        order = rows.groupby("subject").lesion_share.first().sort_values(ascending=False).index
+        return rows.groupby(["method", "subject"]).auprc.mean().unstack()[order]
+
+
+_CANDIDATES = (
+    Panel("soop-flair", ("soop",), "Real strokes", "FLAIR"),
+    Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
+    Panel("mslub-t1", ("real-methods", "real-floors"), "Real MS lesions", "T1"),
+    Panel("ixi-t1-tumour", ("real-methods", "real-floors"), "Simulated tumours", "real T1", simulated=True),
+)
+
+
+def panels(results: Path) -> list[Panel]:
+    """The panels whose runs are there, real lesions first.
+
+    Args:
+        results: folder of the benchmark's tables.
+    """
+    found = []
+    for one in _CANDIDATES:
+        if not all((results / name / "scores.csv").is_file() for name in one.folders):
+            continue
+        full = Panel(
+            one.dataset,
+            one.folders,
+            one.lesions,
+            one.scans,
+            one.simulated,
+            read_runs(*(results / name for name in one.folders)),
+        )
+        if len(full.scores):
+            found.append(full)
+    return found
+
+
+def cost(run: Mapping[str, Any], method: str) -> tuple[str, str]:
+    """CPU minutes of one training, and network passes a slice; a dash for what a run does not say.
+
+    Args:
+        run: the content of `run.json`.
+        method: its name.
+    """
+    seconds = [one["cpu_seconds"] for name, one in run["models"].items() if name.rpartition("-seed")[0] == method]
+    if method not in TRAINED_METHODS:
+        minutes = "0"
+    elif not seconds:
+        minutes = NO_VALUE
+    else:
+        mean = float(np.mean(seconds)) / 60
+        minutes = f"{mean:.0f}" if mean >= 1 else f"{mean:.1f}".replace("0.0", "0")
+    return minutes, str(network_passes(run["settings"], method))
+
+
+def ordered_methods(found: list[Panel]) -> list[str]:
+    """All methods, in the order of their mean on the first panel; then those that only later panels have."""
+    names: dict[str, None] = {}
+    for one in found:
+        names |= dict.fromkeys(one.summary.sort_values("mean", ascending=False, kind="stable").method)
+    return list(names)
+
+
+def label(method: str, found: list[Panel]) -> str:
+    """A method's name; marked where a run has an older definition of it."""
+    older = any(method in older_methods(one.runs.run) for one in found)
+    return METHOD_NAMES[method] + OLDER * older
+
+
+def cost_of(method: str, found: list[Panel]) -> tuple[str, str]:
+    """`cost` in the first panel that has the method."""
+    return cost(next(one for one in found if method in set(one.summary.method)).runs.run, method)
+
+
+def overview_block(results: Path) -> str:
+    """The chart in numbers: methods as rows, a column for each kind of lesions, cost."""
+    found = panels(results)
+    header = ["method"]
+    for one in found:
+        people = ", ".join(f"{name} first" for name in list(one.by_patient.columns)[:1]) if one.few else ""
+        header.append(f"{one.lesions}, {one.scans} ({people or f'n = {one.people}'})")
+    rows = [["chance", *(_chance_cell(one) for one in found), "", ""]]
+    for name in ordered_methods(found):
+        cells = [_cell(one, name) for one in found]
+        rows.append([label(name, found) + ", no network" * (name in FLOORS), *cells, *cost_of(name, found)])
+    note = (
+        "AUPRC; in brackets the range that the mean over people is 95 % sure to lie in; two patients: one number each."
+        f" CPU minutes: of one training. {OLDER}: by an older definition of the method."
+    )
+    return markdown_table([*header, "CPU min of training", "network passes a slice"], rows) + f"\n\n{note}"
+
+
+def _chance_cell(one: Panel) -> str:
+    if not one.few:
+        return f"{one.chance:.3f}"
+    share = one.scores.groupby("subject").lesion_share.first()
+    return ", ".join(f"{share[name]:.3f}" for name in one.by_patient.columns)
+
+
+def _cell(one: Panel, method: str) -> str:
+    if method not in set(one.summary.method):
+        return NO_VALUE
+    if one.few:
+        return ", ".join(f"{value:.3f}" for value in one.by_patient.loc[method])
+    return format_summary(one.summary, one.dataset, method)

@@ -1,0 +1,239 @@
+"""What all runs found, in words with numbers: the answer in a few lines, and which method serves which purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from pddm_utils.benchmark.leaderboard import best_floors, best_on_validation
+from pddm_utils.benchmark.tables import (
+    comparison_table,
+    format_difference,
+    format_interval,
+    format_summary,
+    lesion_table,
+    markdown_table,
+    short_name,
+    summary_table,
+)
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS
+from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
+from pddm_utils.publish.overview import Panel, cost, panels
+from pddm_utils.publish.run_tables import folded, made_text, read_runs
+
+_SIGNIFICANT = 0.05
+
+
+def answer_block(results: Path) -> str:
+    """One bullet for each kind of lesions: the best network, the best floor, and what patching adds."""
+    found = panels(results)
+    bullets = [_many(one) for one in found if not one.few and not one.simulated]
+    if not bullets:
+        bullets.append("**Real strokes, FLAIR:** scored on validation scans only so far.")
+    few = [one for one in found if one.few]
+    bullets += [_patients(few)] if few else []
+    bullets += [_many(one) for one in found if not one.few and one.simulated]
+    return "\n".join(f"* {text}" for text in bullets)
+
+
+def verdict(differences: pd.DataFrame, better: str, baseline: str) -> str:
+    """`ahead`, `behind` or `not shown`, by the interval and the corrected p-value."""
+    row = differences[(differences.better == better) & (differences.baseline == baseline)].iloc[0]
+    if row.low <= 0 <= row.high or not row.p_holm < _SIGNIFICANT:
+        return "not shown"
+    return "ahead" if row["mean"] > 0 else "behind"
+
+
+def best_floor(one: Panel) -> str | None:
+    """The floor that validation chooses for a panel, or None where it cannot be chosen."""
+    return best_floors(one.scores, one.runs.selection).get(one.dataset)
+
+
+def _many(one: Panel) -> str:
+    """The floor that validation chose, the best network by its mean, and pDDPM beside DDPM."""
+    summary, floor = one.summary.sort_values("mean", ascending=False), best_floor(one)
+    best = next((name for name in summary.method if name not in FLOORS), None)
+    pairs = [("pddpm", "ddpm"), *([(best, floor)] if floor and best else [])]
+    differences = comparison_table(one.scores, [(one.dataset, "auprc", *pair) for pair in pairs])
+    means = {name: format_summary(summary, one.dataset, name) for name in summary.method}
+    people = "people" if one.simulated else "patients"
+    parts = [f"**{one.lesions}, {one.scans}** ({one.people} {people}; chance {one.chance:.3f})."]
+    if floor:
+        parts.append(f"Without a network, {_plain(floor)}: {means[floor]}.")
+    if best:
+        minus = f" (difference {_difference(differences, one, best, floor)})" if floor else ""
+        parts.append(f"Best network, {short_name(best)}: {means[best]}{minus}.")
+    if {"pddpm", "ddpm"} <= set(means):
+        minus = _difference(differences, one, "pddpm", "ddpm")
+        parts.append(f"With patches, pDDPM: {means['pddpm']}; without, DDPM: {means['ddpm']} (difference {minus}).")
+    return " ".join(parts)
+
+
+def _difference(differences: pd.DataFrame, one: Panel, better: str, baseline: str) -> str:
+    number = format_difference(differences, one.dataset, better, baseline).split(", p")[0]
+    return f"{number}, {verdict(differences, better, baseline)}"
+
+
+def _patients(found: list[Panel]) -> str:
+    """Patient by patient, without an interval: the best method for the largest lesions, and for the smallest."""
+    large, small = [], []
+    for one in found:
+        table = one.by_patient
+        first, last = table.columns[0], table.columns[-1]
+        best = table[first].idxmax()
+        large.append(
+            f"on {one.scans} {_plain(best)} {table.loc[best, first]:.3f}, "
+            f"brightness {table.loc['intensity', first]:.3f}"
+        )
+        small.append(table[last].max())
+    shares = found[0].scores.groupby("subject").lesion_share.first()
+    return (
+        f"**{found[0].lesions}** ({found[0].people} patients: no interval). Large lesions: {'; '.join(large)} "
+        f"(chance {shares.max():.3f}). Small lesions: at most {max(small):.3f} (chance {shares.min():.3f})."
+    )
+
+
+def _plain(method: str) -> str:
+    words = {"intensity": "brightness", "atlas": "the atlas", "blur": "the blur"}
+    return words.get(method, short_name(method))
+
+
+def decisions_block(results: Path) -> str:
+    """You want X, use Y, expect Z, at this cost, mind this."""
+    found = {one.dataset: one for one in panels(results)}
+    makers: list[tuple[str, Callable[[dict[str, Panel]], list[str]]]] = [
+        ("soop-flair", _strokes),
+        ("ixi-t1-tumour", _large_lesions),
+        ("ixi-t1-tumour", _no_training),
+        ("ixi-t1-tumour", _patching),
+        ("ixi-t1-tumour", _mask),
+        ("mslub-t2", _small_lesions),
+    ]
+    rows = [make(found) for dataset, make in makers if dataset in found]
+    return markdown_table(["you want", "use", "expect (AUPRC)", "it costs", "mind"], rows)
+
+
+def _price(one: Panel, method: str) -> str:
+    minutes, passes = cost(one.runs.run, method)
+    if passes == "0":
+        return "means of training scans, no network" if method in TRAINED_METHODS else "no training, no network"
+    return f"{minutes} CPU min of training, {passes} pass{'es' if passes != '1' else ''} a slice"
+
+
+def _strokes(found: dict[str, Panel]) -> list[str]:
+    one = found["soop-flair"]
+    names = list(one.summary.method)
+    chosen, _ = best_on_validation(one.scores, one.runs.selection, one.dataset, names)
+    use = chosen or best_floor(one) or one.summary.sort_values("mean").method.iloc[-1]
+    others = [name for name in names if name not in FLOORS]
+    differences = comparison_table(one.scores, [(one.dataset, "auprc", name, use) for name in others if name != use])
+    level = [name for name in others if name != use and verdict(differences, name, use) != "behind"]
+    close = ", ".join(map(short_name, level))
+    mind = f"not shown to be behind it: {close}" if level else "every network that is not named is behind it"
+    how = "best on validation" if chosen else "the best floor"
+    return [
+        "strokes on FLAIR",
+        f"{_plain(use)} ({how})",
+        format_summary(one.summary, one.dataset, use) + ", real lesions",
+        _price(one, use),
+        mind + "; one slice a patient",
+    ]
+
+
+def _large_lesions(found: dict[str, Panel]) -> list[str]:
+    one, use = found["ixi-t1-tumour"], "dae"
+    expect = format_summary(one.summary, one.dataset, use) + ", simulated lesions"
+    mind = "its training noise is as smooth as these lesions"
+    if "mslub-t2" in found:
+        ms = found["mslub-t2"]
+        expect += f"; {ms.by_patient.loc[use].iloc[0]:.3f} for one real patient on T2"
+        outside = summary_table(ms.scores, "false_positive_ml").set_index("method")["mean"][use]
+        mind += f"; on those T2 scans it marks {outside:.0f} ml outside the lesions"
+    return ["large, smooth lesions, bright or dark", METHOD_NAMES[use], expect, _price(one, use), mind]
+
+
+def _no_training(found: dict[str, Panel]) -> list[str]:
+    one = found["ixi-t1-tumour"]
+    return [
+        "a result without any network",
+        METHOD_NAMES["atlas"],
+        format_summary(one.summary, one.dataset, "atlas") + ", simulated lesions",
+        _price(one, "atlas"),
+        "it must be told whether lesions are bright or dark, and knows places only in the frame of its scans",
+    ]
+
+
+def _patching(found: dict[str, Panel]) -> list[str]:
+    one = found["ixi-t1-tumour"]
+    differences = comparison_table(one.scores, [(one.dataset, "auprc", "pddpm", "ddpm")])
+    return [
+        "to study patches in diffusion",
+        "pDDPM beside DDPM",
+        f"{_difference(differences, one, 'pddpm', 'ddpm')}, simulated lesions",
+        _price(one, "pddpm") + "; DDPM 1",
+        "with the published training settings the two are level on simulated T2 tumours",
+    ]
+
+
+def _mask(found: dict[str, Panel]) -> list[str]:
+    one, use = found["ixi-t1-tumour"], "dae"
+    dice = summary_table(one.scores, "dice")
+    healthy = one.runs.scores[one.runs.scores.dataset == "ixi-t1-healthy"]
+    alarms = summary_table(healthy, "false_positive_ml")
+    row = alarms[alarms.method == use].iloc[0]
+    return [
+        "a mask, and no labelled scans",
+        "the threshold of healthy scans, 0.99 quantile",
+        f"Dice {format_summary(dice, one.dataset, use)} (DAE, simulated lesions)",
+        f"{format_interval(row, 1)} ml marked in a healthy brain",
+        "the threshold holds for the scanner it was made on",
+    ]
+
+
+def _small_lesions(found: dict[str, Panel]) -> list[str]:
+    one = found["mslub-t2"]
+    last = one.by_patient.columns[-1]
+    return [
+        "small lesions, such as most of multiple sclerosis",
+        "nothing on this page",
+        f"at most {one.by_patient[last].max():.3f}, real; chance "
+        f"{one.scores.groupby('subject').lesion_share.first()[last]:.3f}",
+        "–",
+        "a supervised method finds them; the median filter alone removes most",
+    ]
+
+
+def floors_block(results: Path) -> str:
+    """The floors on every set of real scans: AUPRC, false positives on scans without lesion, lesions found."""
+    texts = []
+    for folder in sorted(path.parent for path in results.glob("*/scores.csv")):
+        if not (folder.name.endswith("-floors") or folder.name == "soop"):
+            continue
+        runs = read_runs(folder)
+        scores = runs.scores[runs.scores.method.isin(FLOORS)]
+        large = [
+            name for name in scores.dataset.unique() if scores[scores.dataset == name].subject.nunique() >= MIN_SUBJECTS
+        ]
+        lesioned = [name for name in large if scores[scores.dataset == name].auprc.notna().any()]
+        free = [name for name in large if name not in lesioned]
+        auprc, found = summary_table(scores, "auprc"), lesion_table(scores)
+        alarms = summary_table(scores, "false_positive_ml")
+        few = sorted(set(scores.dataset) - set(large))
+        header = ["floor", *lesioned, *(f"{name}, patient by patient" for name in few)]
+        header += [f"lesions found, {name}" for name in lesioned] + [f"false positives, ml, {name}" for name in free]
+        rows = []
+        for name in FLOORS:
+            if name not in set(scores.method):
+                continue
+            cells = [format_summary(auprc, dataset, name) for dataset in lesioned]
+            for dataset in few:
+                part = scores[(scores.dataset == dataset) & (scores.method == name)]
+                cells.append(", ".join(f"{value:.3f}" for value in part.groupby("subject").auprc.mean()))
+            picked = found[found.method == name].set_index("dataset").sensitivity
+            cells += [f"{100 * picked[dataset]:.0f} %" for dataset in lesioned]
+            cells += [format_summary(alarms, dataset, name, 1) for dataset in free]
+            rows.append([METHOD_NAMES[name], *cells])
+        texts.append(markdown_table(header, rows) + "\n\n" + folded("How this was made", made_text(runs)))
+    return "\n\n".join(texts)
