@@ -6,10 +6,11 @@ from playwright.sync_api import Page
 
 # Texts of a table that scrolls sideways say so (reader.js); everything else has to fit.
 MEASURE = """
-() => {
+async () => {
   const article = document.querySelector(".bd-article");
   for (const fold of article.querySelectorAll("details")) fold.open = true;
   dispatchEvent(new Event("resize"));
+  for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame); // tables in folds are measured then
   const edge = article.getBoundingClientRect().right, found = [];
   const says = (kind, box, by) => found.push(`${kind} by ${Math.round(by)} px: ${box.textContent.trim().slice(0, 60)}`);
   const scrolls = (box) => box.closest("table.scrolls");
