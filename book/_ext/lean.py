@@ -16,7 +16,7 @@ from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 
 MATHS = (nodes.math, nodes.math_block)
-EVERYWHERE = r'\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>'
+EVERYWHERE = r"\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>"
 BUT_SEARCH = r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>'
 ICON_RULE = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"(\\[0-9a-f]+|[^"]*)"\}')
 MADE_BY_SCRIPTS = {"fa-xmark"}
