@@ -37,6 +37,9 @@ from pddm_utils.publish.onnx_models import to_onnx, web_models
 from pddm_utils.publish.playground import build_playground
 from pddm_utils.publish.web_runtime import fetch_runtime
 
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+from playground import one_button
+
 SIDE = 96
 PATIENCE_MS = 120_000
 TOLERANCE = 1e-3  # of [-1, 1], what the page promises
@@ -373,6 +376,24 @@ def test_nothing_is_loaded_before_the_start_and_nothing_from_outside(site: Path,
     page.close()
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.browser
+def test_one_button_loads_and_starts_all_of_it(site: Path, browser: Browser) -> None:
+    found = json.loads((site / "play" / "contents.json").read_text())
+    assert one_button("play/", found | {"missing": "npm"}) == ""
+    lines = PAGE.split('<div id="pddm-play"')[0] + one_button("play/", found) + "</main></body></html>"
+    (site / "small.html").write_text(lines)
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_default_timeout(PATIENCE_MS)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "small.html").as_uri())
+    assert len(asked) == 1 and page.locator("#pddm-play").count() == 0
+    page.get_by_role("button", name="Run the models here").press("Enter")
+    page.locator("[data-running]").wait_for()
+    assert "AUPRC" in settled(page) and page.locator(".run-here").count() == 0
+    page.close()
 
 
 @pytest.mark.browser

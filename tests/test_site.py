@@ -28,6 +28,7 @@ LOOKS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light", "has_touch": True},
 }
 PAYLOAD_BYTES = 3_000_000
+WELCOME_BYTES = 1_000_000  # of all files that the first page loads
 PICTURE_BYTES = 300_000
 SCREENSHOT_ROWS = 10_000
 PATIENCE_MS = 120_000  # of a page on a busy machine
@@ -204,6 +205,58 @@ def test_paper_shows_text_and_figures_alone(browser: Browser, address: str) -> N
     assert page.evaluate(overflow + ".length") == 0, "long lines of code wrap"
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "print.png", full_page=True)
+    page.close()
+
+
+def loaded(browser: Browser, url: str, **options: object) -> dict[str, int]:
+    """Every file that a fresh browser loads for a page, with its bytes on the wire."""
+    page = browser.new_page(**options)
+    session = page.context.new_cdp_session(page)
+    names: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    session.send("Network.enable")
+    session.on("Network.responseReceived", lambda e: names.update({e["requestId"]: e["response"]["url"]}))
+    finished = "Network.loadingFinished"
+    session.on(finished, lambda e: sizes.update({names.get(e["requestId"], "?"): int(e["encodedDataLength"])}))
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(url)
+    page.wait_for_load_state("networkidle")
+    page.close()
+    return sizes
+
+
+def test_the_first_page_is_light_and_has_its_icons(browser: Browser, address: str) -> None:
+    sizes = loaded(browser, f"{address}/book/welcome.html")
+    assert 100_000 < sum(sizes.values()) < WELCOME_BYTES, sizes
+    assert not [name for name in sizes if "mathjax" in name or "searchindex" in name or "fontawesome.js" in name]
+    page = open_site(browser, f"{address}/book/welcome.html")
+    drawn = "() => document.fonts.load('900 16px \"Font Awesome 6 Free\"', '\\uf0c9').then((found) => found.length)"
+    assert page.evaluate(drawn) == 1
+    icons = "() => [...document.querySelectorAll('i[class*=fa-]')].map(i => getComputedStyle(i, '::before').content)"
+    assert "none" not in page.evaluate(icons), "an icon without a rule"
+    page.close()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_results_begin_with_one_chart_and_closed_folds(look: str, browser: Browser, address: str) -> None:
+    variant = {"light": "overview", "dark": "overview-dark", "phone": "overview-narrow"}[look]
+    charts = [name for name in loaded(browser, f"{address}/book/results.html", **LOOKS[look]) if "/overview" in name]
+    assert [name.rpartition("/")[2] for name in charts] == [f"{variant}.svg"]
+    page = open_site(browser, f"{address}/book/results.html", **LOOKS[look])
+    shown = page.locator('.bd-article img[src*="overview"]:visible')
+    assert shown.count() == 1 and len(shown.get_attribute("alt")) > 80
+    assert look == "phone" or shown.bounding_box()["y"] < 900, "the chart begins on the first screen"
+    folds = page.locator(".bd-article details")
+    assert folds.count() > 8 and page.locator(".bd-article details[open]").count() == 0
+    assert page.locator(".bd-article figcaption:visible").count() == 1
+    page.close()
+
+
+def test_an_address_of_before_leads_to_the_page_that_took_it_in(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/book/leaderboard.html")
+    page.wait_for_url("**/book/results.html#every-run")
+    assert page.locator("#every-run").is_visible()
     page.close()
 
 

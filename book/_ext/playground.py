@@ -1,7 +1,8 @@
 """Sphinx extension: the directive `{playground}` puts the models that the reader's browser can run into a page.
 
 Their files are made by `python -m pddm_utils.publish playground`, in `_build/playground` or where PDDM_PLAYGROUND says.
-A build without them, or without npm when they were made, says so on the page and in one line of its log.
+A build without them, or without npm when they were made, says so on the page and in one line of its log. With the
+option `on-request` there is one button, which loads all of it and starts the models; nothing at all without them.
 """
 
 from __future__ import annotations
@@ -14,13 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import Directive
+from docutils.parsers.rst import Directive, directives
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 TARGET = "_static/play"
 COMMAND = "python -m pddm_utils.publish playground"
 RECORDED_TEXT = "A recorded run: a simulated scan with a lesion, the reconstruction of each model, and its anomaly map"
+# What a press of the one button does: the page's own script comes, and its start button is pressed for the reader.
+ON_REQUEST = """
+(function (asked) {
+  asked.addEventListener("click", function () {
+    asked.disabled = true;
+    asked.textContent = "Loading …";
+    var root = document.createElement("div"), script = document.createElement("script");
+    root.id = "pddm-play";
+    root.dataset.folder = asked.dataset.folder;
+    asked.after(root);
+    script.src = asked.dataset.folder + "play.js";
+    script.onload = function () {
+      asked.remove();
+      root.querySelector("[data-control=start]").click();
+      root.querySelector("[data-control=group]").focus();
+    };
+    script.onerror = function () {
+      root.remove();
+      asked.textContent = "The models could not be loaded; the page Play may say why.";
+    };
+    document.head.append(script);
+  });
+})(document.currentScript.previousElementSibling);
+"""
 logger = logging.getLogger(__name__)
 
 
@@ -48,8 +73,19 @@ def files(found: dict[str, Any]) -> list[str]:
     return ["recorded.png", "LICENSE-onnxruntime-web.txt", *(f"{name}.js" for name in names)]
 
 
+def one_button(folder: str, found: dict[str, Any]) -> str:
+    """The button that loads the page's script and starts the first models; empty where there are none."""
+    if found["missing"]:
+        return ""
+    weight = round((max(found["runtimes"].values()) + found["groups"][0]["bytes"]) / 1e6)
+    text = f"Run the models here (up to {weight} MB)"
+    return f'<button type="button" class="run-here" data-folder="{folder}">{text}</button><script>{ON_REQUEST}</script>'
+
+
 class Playground(Directive):
     """The start button over a recorded picture; only the note where there is nothing to start."""
+
+    option_spec = {"on-request": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Raw HTML, and a warning box where models are missing."""
@@ -58,6 +94,8 @@ class Playground(Directive):
         environment.note_dependency(str(made_in(environment.app) / "contents.json"))
         above = "../" * environment.docname.count("/")
         folder = f"{above}{TARGET}/"
+        if "on-request" in self.options:
+            return [nodes.raw("", one_button(folder, found), format="html")]
         parts: list[nodes.Node] = []
         if found["missing"]:
             text = f"The models are not part of this build of the book: {found['missing']}."
