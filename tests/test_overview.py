@@ -72,6 +72,7 @@ def strokes(tmp_path: Path) -> Path:
         "profile": "soop",
         "cohort": "soop",
         "contrast": "FLAIR",
+        "score": "place",
         "methods": list(STROKES),
         "seeds": [0, 1, 2],
     }
@@ -129,6 +130,8 @@ def test_every_run_has_its_section_once_with_the_floors_of_its_subjects(strokes:
     assert groups == [["real-methods", "real-floors"], ["soop"]]
     text = leaderboards_block(strokes)
     assert text.index("### Real strokes on FLAIR (`soop`)") < text.index("### Tumours inserted into real T1 scans")
+    for said in (text, answer_block(strokes)):
+        assert said.count("ap of every network: the residual's z-score by place") == 1
     assert text.count("### ") == 2 and text.count("{dropdown} How this was made") == 2
     tumours = text[text.index("### Tumours") :]
     assert "| Atlas, z-score by place | 0.571 [" in tumours and "minus best floor, Atlas" in tumours

@@ -21,7 +21,7 @@ from pddm_utils.benchmark.tables import (
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
 from pddm_utils.publish.overview import Panel, cost, panels
-from pddm_utils.publish.run_tables import folded, made_text, read_runs
+from pddm_utils.publish.run_tables import SCORES, folded, made_text, read_runs
 
 _SIGNIFICANT = 0.05
 
@@ -59,7 +59,9 @@ def _many(one: Panel) -> str:
     differences = comparison_table(one.scores, [(one.dataset, "auprc", *pair) for pair in pairs])
     means = {name: format_summary(summary, one.dataset, name) for name in summary.method}
     people = "people" if one.simulated else "patients"
-    parts = [f"**{one.lesions}, {one.scans}** ({one.people} {people}; chance {one.chance:.3f})."]
+    score = SCORES.get(one.runs.run["settings"].get("score", ""))
+    maps = f"; map of every network: {score}" if score else ""
+    parts = [f"**{one.lesions}, {one.scans}** ({one.people} {people}; chance {one.chance:.3f}{maps})."]
     if floor:
         parts.append(f"Without a network, {_plain(floor)}: {means[floor]}.")
     if best:

@@ -59,6 +59,7 @@ _NOTES = {
     "healthy": f"At the threshold rule `{DEFAULT_RULE}`. Found: at least 10 % of a lesion's voxels are marked. L1: of "
     "the reconstruction, in the brain; the atlas's is the mean by place, the blur's the blurred brain.",
 }
+SCORES = {"signed": "the residual towards lesions", "place": "the residual's z-score by place"}  # others: absolute
 _SUBJECT = ["dataset", "method", "seed", "subject", "noise_level", "rule"]
 
 
@@ -191,7 +192,9 @@ def made_text(runs: Runs) -> str:
 
 
 def _cohort_line(run: Mapping[str, Any]) -> str:
-    return _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"])
+    score = SCORES.get(run["settings"].get("score", ""))
+    scored = f" Map of every network: {score}, as validation chose." if score else ""
+    return _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"]) + scored
 
 
 def patients_block(dataset: str, *folders: Path) -> str:
