@@ -18,6 +18,7 @@ from pddm_utils.evaluation.metrics import (
     average_precision,
     brain_median,
     healthy_l1,
+    lesion_contrast,
     lesion_share,
     precision_at_recall,
     precision_recall,
@@ -186,6 +187,7 @@ def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -
         "scan_score": scan_score(residual, scan.brain_mask),
         "lesion_ml": float(scan.lesion_mask.sum() * VOXEL_VOLUME_ML),
         "lesion_share": lesion_share(scan.lesion_mask, scan.brain_mask),
+        "lesion_contrast": lesion_contrast(scan.image, scan.lesion_mask, scan.brain_mask),
         "precisions": ""
         if healthy
         else " ".join(f"{value:.4g}" for value in precision_at_recall(precision_recall(residual, scan.lesion_mask))),

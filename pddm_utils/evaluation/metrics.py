@@ -194,6 +194,31 @@ def lesion_share(lesion_mask: np.ndarray, brain_mask: np.ndarray) -> float:
     return float(np.count_nonzero(lesion_mask) / _brain_voxels(brain_mask))
 
 
+def lesion_contrast(image: np.ndarray, lesion_mask: np.ndarray, brain_mask: np.ndarray) -> float:
+    """How far a lesion's mean intensity lies from the rest of its brain: in standard deviations of that, signed.
+
+    Args:
+        image: `(D, H, W)` prepared scan in [0, 1].
+        lesion_mask: `(D, H, W)` bool; NaN where it is empty.
+        brain_mask: `(D, H, W)` bool, before erosion.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> brain, lesion = np.ones((1, 2, 3), dtype=bool), np.zeros((1, 2, 3), dtype=bool)
+        >>> lesion[0, 0, 0] = True
+        >>> image = np.array([[[0.9, 0.4, 0.6], [0.4, 0.6, 0.5]]])
+        >>> round(lesion_contrast(image, lesion, brain), 2)
+        4.47
+    """
+    same_shape(image=image, lesion_mask=lesion_mask, brain_mask=brain_mask)
+    rest = image[brain_mask & ~lesion_mask]
+    if not lesion_mask.any() or not rest.size or rest.std() == 0:
+        return float("nan")
+    return float((image[lesion_mask].mean() - rest.mean()) / rest.std())
+
+
 def healthy_l1(image: np.ndarray, reconstruction: np.ndarray, brain_mask: np.ndarray) -> float:
     """Mean absolute error of the reconstruction over the brain, |x - x^| before any post-processing.
 
