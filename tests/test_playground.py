@@ -34,8 +34,10 @@ from pddm_utils.evaluation.postprocess import anomaly_map, median_filter
 from pddm_utils.methods.registry import make_method
 from pddm_utils.publish import web_runtime
 from pddm_utils.publish.onnx_models import to_onnx, web_models
+from pddm_utils.publish.play_scans import people_slabs, slab_file
 from pddm_utils.publish.playground import build_playground
 from pddm_utils.publish.web_runtime import fetch_runtime
+from test_randomise import write_ixi
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from playground import one_button
@@ -432,6 +434,20 @@ def test_weights_that_half_precision_cannot_hold_stay_as_they_are() -> None:
     network = make_network("smoke").eval()
     whole, half = len(to_onnx(network)), len(to_onnx(network.half().float()))
     assert 1.5 < (whole - half) / parameter_count(network) <= 2, "two bytes of all that is not a one or a zero"
+
+
+def test_people_come_with_their_healthy_twin_where_the_build_has_their_scans(tmp_path: Path) -> None:
+    root = write_ixi(tmp_path, intensities=0)  # one test subject
+    ill, healthy = people_slabs(root, None, tmp_path / "runs")
+    assert "inserted tumour" in ill.title and "healthy" in healthy.title and "person 1" in ill.title
+    assert ill.scan.lesion_mask.any() and not healthy.scan.lesion_mask.any()
+    outside = ~ill.scan.lesion_mask
+    assert ill.scan.image.shape == ill.healthy.shape == (5, SIDE, SIDE)
+    assert np.abs(ill.scan.image - ill.healthy)[outside].mean() < np.abs(ill.scan.image - ill.healthy)[~outside].mean()
+    np.testing.assert_array_equal(healthy.scan.image, healthy.healthy)
+    assert slab_file("T1", None, [ill], "from people")["credit"] == "from people"
+    for without in (None, tmp_path / "elsewhere"):
+        assert list(people_slabs(without, None, tmp_path / "runs")) == []
 
 
 @pytest.mark.parametrize("built", ["not at all", "without npm"])

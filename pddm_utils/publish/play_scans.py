@@ -1,4 +1,7 @@
-"""Slices for the playground: simulated test subjects with their healthy twins, and what is usual at each place."""
+"""Slices for the playground: simulated test subjects, and people of IXI where a build has their scans.
+
+Each comes with its healthy twin, which a person with an inserted lesion has too, and with what is usual at each place.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from pddm_utils.data.examples import example_scan, healthy_twin
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
+from pddm_utils.data.sources.ixi import FOLDER as IXI_FOLDER
+from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.detection.z_score import z_score_thresholds
 from pddm_utils.evaluation.places import SPREAD_OFFSET, PlaceStatistics
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane
@@ -24,6 +30,11 @@ DEVIATION_LIMIT = 0.5  # of the packed standard deviations, scaled intensity
 BRAIN, ERODED, LESION = 1, 2, 4  # bits of the packed masks
 # Kind, subject of that kind, and how many slices above the telling one.
 CHOICE = (("tumour", 0, 0), ("tumour", 1, 0), ("ms", 0, 0), ("healthy", 0, -14), ("healthy", 0, 0), ("healthy", 1, 8))
+PEOPLE = 2  # of IXI, each with an inserted tumour and as they are
+CREDIT = (
+    "Slices of people: IXI (brain-development.org, CC BY-SA 3.0), in the copy of the NiChart project, prepared; "
+    "tumours in them are inserted and simulated. All other scans are simulated."
+)
 _WORDS = {"tumour": "tumour", "ms": "MS lesions", "healthy": "healthy"}
 
 
@@ -108,25 +119,53 @@ def slabs(contrast: str, floor: Floor | None, runs: Path, count: int) -> Iterato
     for kind, subject, above in CHOICE[:count]:
         scan = example_scan(kind, contrast, "test", subject, runs)
         twin = scan if kind == "healthy" else healthy_twin(scan, runs)
-        middle = int(np.clip(telling_slice(scan) + above, DEPTH // 2, len(scan.image) - 1 - DEPTH // 2))
-        cut = slice(middle - DEPTH // 2, middle + DEPTH // 2 + 1)
-        mean = deviation = None
-        if floor is not None:
-            mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.expected, floor.places.spread))
-        title = f"{_WORDS[kind]}, subject {subject + 1}, z = {slice_height_mm(scan, middle)} mm"
-        yield Slab(title, scan.with_slices(cut), twin.image[cut], mean, deviation)
+        yield _slab(f"{_WORDS[kind]}, subject {subject + 1}", scan, twin, floor, above)
 
 
-def slab_file(contrast: str, floor: Floor | None, made: list[Slab]) -> dict[str, Any]:
+def people_slabs(root: Path | None, floor: Floor | None, runs: Path, people: int = PEOPLE) -> Iterator[Slab]:
+    """Slabs of IXI test subjects (T1), whom no model has seen: with an inserted tumour, then as they are.
+
+    Args:
+        root: folder of the real scans, see `data_root`; nothing comes of None or of one without IXI.
+        floor: of IXI.
+        runs: folder whose `cache/` keeps the prepared scans.
+        people: how many.
+    """
+    if root is None or not (root / IXI_FOLDER).is_dir():
+        return
+    rows = [row for row in ixi_rows(root, 0, 0, people, ("tumour",)) if row.split == "test"]
+    cache = ScanCache(runs / "cache")
+    healthy = {row.subject: load_scan(row, cache) for row in rows if row.inserted_lesion is None}
+    ill = [load_scan(row, cache) for row in rows if row.inserted_lesion is not None]
+    for number, scan in enumerate(ill):
+        yield _slab(f"person {number + 1}, inserted tumour", scan, healthy[scan.subject], floor)
+    for number, scan in enumerate(healthy.values()):
+        yield _slab(f"person {number + 1}, healthy", scan, scan, floor)
+
+
+def _slab(title: str, scan: Scan, twin: Scan, floor: Floor | None, above: int = 0) -> Slab:
+    """The slab around a scan's telling slice, or so many slices above it."""
+    middle = int(np.clip(telling_slice(scan) + above, DEPTH // 2, len(scan.image) - 1 - DEPTH // 2))
+    cut = slice(middle - DEPTH // 2, middle + DEPTH // 2 + 1)
+    mean = deviation = None
+    if floor is not None:
+        mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.expected, floor.places.spread))
+    named = f"{title}, z = {slice_height_mm(scan, middle)} mm"
+    return Slab(named, scan.with_slices(cut), twin.image[cut], mean, deviation)
+
+
+def slab_file(contrast: str, floor: Floor | None, made: list[Slab], credit: str = "") -> dict[str, Any]:
     """Everything the page needs of the scans of one group, JSON-ready.
 
     Args:
         contrast: of the scans.
         floor: theirs.
         made: their slabs.
+        credit: where scans of people come from, and their terms.
     """
     return {
         "contrast": contrast,
+        "credit": credit,
         "depth": DEPTH,
         "deviation_limit": DEVIATION_LIMIT,
         "floor": floor.facts() if floor is not None else None,

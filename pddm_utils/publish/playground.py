@@ -20,10 +20,11 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_files
 from pddm_utils.core.shipped import weights_root
 from pddm_utils.data.scan import SLICE_SIZE
+from pddm_utils.data.sources import data_root
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.publish.onnx_models import FIELD_STEP, WebModel, web_models
-from pddm_utils.publish.play_scans import CHOICE, DEPTH, Slab, shipped_floor, slab_file, slabs
+from pddm_utils.publish.play_scans import CHOICE, CREDIT, DEPTH, Slab, people_slabs, shipped_floor, slab_file, slabs
 from pddm_utils.publish.web_runtime import LICENCE, PACKAGE, VERSION, fetch_runtime
 from pddm_utils.show.figures import MAP_LABEL, RESIDUAL_COLOURS
 from pddm_utils.show.style import colour_bar, colour_limit, outline, panel, styled
@@ -57,6 +58,8 @@ def build_playground(
 ) -> Playground:
     """Make all files of the page, from the shipped weights, simulated scans and the runtime out of npm.
 
+    Where `PDDM_DATA` has IXI, the models of IXI get slices of people too.
+
     Without npm or a network the recorded picture is made all the same, and the reason is kept for the page.
 
     Args:
@@ -83,8 +86,9 @@ def build_playground(
         for members in _by_training_data(models):
             contrast, cohort = members[0].facts["contrast"], members[0].facts["cohort"]
             floor = shipped_floor(cohort, contrast, runs, weights, subjects)
-            made = list(slabs(contrast, floor, runs, scans))
-            groups.append(_write_group(new, members, slab_file(contrast, floor, made)))
+            people = list(people_slabs(data_root(), floor, runs)) if cohort == "ixi" else []
+            made = [*people, *slabs(contrast, floor, runs, scans)]
+            groups.append(_write_group(new, members, slab_file(contrast, floor, made, CREDIT if people else "")))
             recorded = recorded or _recorded(members, made[0])
         assert recorded is not None
         recorded.savefig(new / RECORDED, dpi=130)

@@ -124,7 +124,8 @@ function startPanel(root, contents) {
       engine = await openBest(root.dataset.folder, provider, models, tell);
       const state = freshState(models, file, slabs, palette);
       root.play = { state, engine, noiseField }; // for the console, and for tests
-      body.replaceChildren(assemblePlay(state, engine, fail));
+      const credit = file.credit ? [make("p", { class: "credit" }, file.credit)] : [];
+      body.replaceChildren(assemblePlay(state, engine, fail), ...credit);
       root.querySelector(".recorded")?.remove();
       said.textContent = `Running: ${chosen.label}, by ${engine.provider === "webgpu" ? "WebGPU" : "WebAssembly"}.`;
       begin.disabled = false;
