@@ -103,7 +103,7 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
             facts |= _healthy_facts(settings, method, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
             _set_timestep(temporary / "model_index.json", facts["timestep"])
             (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            card = _card(settings, method, facts, source, run)
+            card = _card(settings, method, facts, source, run, _learned(scores, method, seed))
         (temporary / "README.md").write_text(card, encoding="utf-8")
         if settings.cohort == "ixi":
             shutil.copy(require_data_root() / "ixi-t1-2mm" / "LICENSE-SBIA.md", temporary)
@@ -160,16 +160,17 @@ def _set_timestep(index: Path, timestep: int) -> None:
 
 def _table_card(settings: Settings, source: Path) -> str:
     record = read_training(source)
+    called = "lesion-free" if settings.cohort == "soop" else "healthy"
     return f"""# Mean by place (a floor, no network), {settings.cohort} {settings.contrast}
 
-Mean and standard deviation of the intensity at 24 x 40 x 32 places of the brain's bounding box, of healthy scans: what
+Mean and standard deviation of the intensity at 24 x 40 x 32 places of the brain's bounding box, of {called} scans: what
 the benchmark's method `atlas` needs. A model that finds no more than this table has learnt nothing of use.
 
 | | |
 |---|---|
 | data | {_DATA[settings.cohort].format(**settings.to_dict())} |
 | size | {stored_parameters(source):,} numbers, fp16 safetensors |
-| error | {record["history"][-1]["validation_loss"]:.4f} (L1 of the mean in the brain, healthy validation scans) |
+| error | {record["history"][-1]["validation_loss"]:.4f} (L1 of the mean in the brain, {called} validation scans) |
 | made with | `{_made_with(settings)}` |
 
 Scores: `results/{settings.profile}/scores.csv`.
@@ -185,7 +186,17 @@ def _made_with(settings: Settings) -> str:
     return f"make benchmark PROFILE={profile} && python -m pddm_utils.publish models --profile {profile}"
 
 
-def _card(settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any]) -> str:
+def _learned(scores: pd.DataFrame, method: str, seed: int) -> str:
+    """How far the model learned: its error in test scans without lesion, beside predictors without a network."""
+    free = scores[scores.healthy_l1.notna() & (scores.seed == seed)]
+    errors = free.drop_duplicates(["method", "subject"]).groupby("method").healthy_l1.mean()
+    floor = f"the mean by place {errors['atlas']:.3f}, " if "atlas" in errors else ""
+    return f"{errors[method]:.3f}; {floor}the brain's own median {free.median_l1.mean():.3f}"
+
+
+def _card(
+    settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any], learned: str
+) -> str:
     record, pipeline = read_training(source), load_pipeline(source)
     parameters = parameter_count(pipeline.unet)
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
@@ -207,6 +218,7 @@ For research and teaching, not for diagnosis.
 | training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, {rates}, seed {record["seed"]} |
 | time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
 | validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
+| error | {learned} (L1 in the brain, {called} test scans) |
 | noise level | index {facts["timestep"]}, chosen on validation subjects |
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of {called} validation scans) |
 | z-score map | {z_score} |

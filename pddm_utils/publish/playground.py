@@ -73,7 +73,8 @@ def build_playground(
         InputError: there is no model to run, the package `onnx` is missing, or a file cannot be written.
     """
     folder, runs, weights = Path(folder), Path(runs), weights or weights_root()
-    models = list(web_models(weights))
+    # A FLAIR model knows one slice of one level; the page shows slabs of simulated scans, which are T1 or T2.
+    models = [model for model in web_models(weights) if model.facts["contrast"] != "FLAIR"]
     if not models:
         raise InputError(f"{weights}: no model that the page can run; train and publish one first")
     missing = ""
