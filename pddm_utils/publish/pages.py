@@ -13,6 +13,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.shipped import weights_root
 from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.lesion_groups import groups_block
 from pddm_utils.publish.overview import overview_block
 from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block
 from pddm_utils.publish.run_tables import leaderboards_block, patients_block
@@ -81,7 +82,8 @@ def fill_marks(text: str, results: Path) -> str:
     """Replace what stands between the marks by what the result files say.
 
     Marks: `<!-- results:KIND [RUN or DATASET ...] -->` ... `<!-- /results -->`. Of all runs together: `answer`,
-    `overview`, `decisions`, `floors`, `leaderboards`. `patients DATASET RUN ...`: patient by patient. Of studies:
+    `overview`, `decisions`, `floors`, `leaderboards`. `patients DATASET RUN ...`: patient by patient. `groups RUN
+    DATASET`: by size and brightness of lesions. Of studies:
     `ideas`, `ideas-on-test`, `trained`, `recipe`, each with its folder. `models`: the cards of the shipped models.
 
     Raises:
@@ -103,6 +105,7 @@ def fill_marks(text: str, results: Path) -> str:
             "ideas": lambda folder, cohort: ideas_block(results / folder, cohort),
             "ideas-on-test": lambda folder: outcome_block(results / folder),
             "trained": lambda folder, question: trained_block(results / folder, question),
+            "groups": lambda run, dataset: groups_block(results / run, dataset),
             "patients": lambda dataset, *runs: patients_block(dataset, *(results / name for name in runs)),
         }
         if kind in everywhere:
