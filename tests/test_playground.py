@@ -34,7 +34,7 @@ from pddm_utils.evaluation.postprocess import anomaly_map, median_filter
 from pddm_utils.methods.registry import make_method
 from pddm_utils.publish import web_runtime
 from pddm_utils.publish.onnx_models import to_onnx, web_models
-from pddm_utils.publish.play_scans import people_slabs, slab_file
+from pddm_utils.publish.play_scans import patient_slabs, people_slabs, slab_file
 from pddm_utils.publish.playground import build_playground
 from pddm_utils.publish.web_runtime import fetch_runtime
 from test_randomise import write_ixi
@@ -448,6 +448,7 @@ def test_people_come_with_their_healthy_twin_where_the_build_has_their_scans(tmp
     assert slab_file("T1", None, [ill], "from people")["credit"] == "from people"
     for without in (None, tmp_path / "elsewhere"):
         assert list(people_slabs(without, None, tmp_path / "runs")) == []
+        assert list(patient_slabs(without, None, tmp_path / "runs")) == []
 
 
 @pytest.mark.parametrize("built", ["not at all", "without npm"])

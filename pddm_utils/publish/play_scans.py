@@ -1,6 +1,7 @@
-"""Slices for the playground: simulated test subjects, and people of IXI where a build has their scans.
+"""Slices for the playground: simulated test subjects, and people where a build has their scans.
 
-Each comes with its healthy twin, which a person with an inserted lesion has too, and with what is usual at each place.
+Those with a simulated lesion come with their healthy twin, and all with what is usual at each place. A stroke patient
+of SOOP is one slice with a real lesion, and has no twin.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ import numpy as np
 from pddm_utils.data.examples import example_scan, healthy_twin
 from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
+from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.ixi import FOLDER as IXI_FOLDER
 from pddm_utils.data.sources.ixi import ixi_rows
+from pddm_utils.data.sources.soop import ARCHIVE as SOOP_ARCHIVE
+from pddm_utils.data.sources.soop import FOLDER as SOOP_FOLDER
+from pddm_utils.data.sources.soop import soop_rows
+from pddm_utils.data.sources.soop_table import LESION_FREE, LESIONED
 from pddm_utils.detection.z_score import z_score_thresholds
 from pddm_utils.evaluation.places import SPREAD_OFFSET, PlaceStatistics
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, erode_in_plane
@@ -31,10 +37,13 @@ BRAIN, ERODED, LESION = 1, 2, 4  # bits of the packed masks
 # Kind, subject of that kind, and how many slices above the telling one.
 CHOICE = (("tumour", 0, 0), ("tumour", 1, 0), ("ms", 0, 0), ("healthy", 0, -14), ("healthy", 0, 0), ("healthy", 1, 8))
 PEOPLE = 2  # of IXI, each with an inserted tumour and as they are
-CREDIT = (
-    "Slices of people: IXI (brain-development.org, CC BY-SA 3.0), in the copy of the NiChart project, prepared; "
-    "tumours in them are inserted and simulated. All other scans are simulated."
-)
+PATIENTS = {LESIONED: 3, LESION_FREE: 1}  # of SOOP
+CREDITS = {
+    "ixi": "Slices of people: IXI (brain-development.org, CC BY-SA 3.0), in the copy of the NiChart project, prepared; "
+    "tumours in them are inserted and simulated. All other scans are simulated.",
+    "soop": "Slices of stroke patients with real lesions: Stroke Outcome Optimization Project (OpenNeuro ds004889, "
+    "CC0), prepared; those without a lesion in the slice are of patients too.",
+}
 _WORDS = {"tumour": "tumour", "ms": "MS lesions", "healthy": "healthy"}
 
 
@@ -58,18 +67,18 @@ class Floor:
 
 @dataclass(frozen=True)
 class Slab:
-    """Five neighbouring slices of a simulated test subject; the middle one is shown.
+    """Five neighbouring slices of a test subject, or the one there is; the middle one is shown.
 
     Attributes:
         title: for the reader.
         scan: cut to the slab, every array `(5, 96, 96)`.
-        healthy: its healthy twin, `(5, 96, 96)` in [0, 1].
+        healthy: its healthy twin, `(5, 96, 96)` in [0, 1]; None where nobody knows it.
         mean, deviation: of the floor at every voxel, `(5, 96, 96)`, scaled intensity; None without one.
     """
 
     title: str
     scan: Scan
-    healthy: np.ndarray
+    healthy: np.ndarray | None
     mean: np.ndarray | None
     deviation: np.ndarray | None
 
@@ -80,7 +89,8 @@ class Slab:
         frames = {
             "title": self.title,
             "image": pack(to_levels(scan.image, 1)),
-            "healthy": pack(to_levels(self.healthy, 1)),
+            "healthy": pack(to_levels(scan.image if self.healthy is None else self.healthy, 1)),
+            "twin": self.healthy is not None,
             "masks": pack(masks.astype(np.uint8)),
         }
         if self.mean is not None and self.deviation is not None:
@@ -92,6 +102,8 @@ class Slab:
 def shipped_floor(cohort: str, contrast: str, runs: Path, weights: Path, subjects: int) -> Floor | None:
     """The floor of a cohort, its threshold set on simulated healthy validation subjects; None where none is shipped.
 
+    That of SOOP is set on lesion-free validation slices of patients, as its models' thresholds are.
+
     Args:
         cohort, contrast: whose.
         runs: folder whose `cache/` keeps the prepared scans.
@@ -102,7 +114,11 @@ def shipped_floor(cohort: str, contrast: str, runs: Path, weights: Path, subject
     if not path.is_file():
         return None
     places = PlaceStatistics.load(path)
-    scans = (example_scan("healthy", contrast, "val", subject, runs) for subject in range(subjects))
+    if cohort == "soop":
+        rows = soop_rows(require_data_root(), train=0, val=subjects, val_lesion=0, test=0)
+        scans = (load_scan(row, ScanCache(runs / "cache")) for row in rows)
+    else:
+        scans = (example_scan("healthy", contrast, "val", subject, runs) for subject in range(subjects))
     thresholds = z_score_thresholds(((scan, np.zeros_like(scan.image)) for scan in scans), places)
     return Floor(places, thresholds[DEFAULT_RULE])
 
@@ -119,7 +135,7 @@ def slabs(contrast: str, floor: Floor | None, runs: Path, count: int) -> Iterato
     for kind, subject, above in CHOICE[:count]:
         scan = example_scan(kind, contrast, "test", subject, runs)
         twin = scan if kind == "healthy" else healthy_twin(scan, runs)
-        yield _slab(f"{_WORDS[kind]}, subject {subject + 1}", scan, twin, floor, above)
+        yield _slab(f"{_WORDS[kind]}, simulated subject {subject + 1}", scan, twin, floor, above)
 
 
 def people_slabs(root: Path | None, floor: Floor | None, runs: Path, people: int = PEOPLE) -> Iterator[Slab]:
@@ -143,15 +159,39 @@ def people_slabs(root: Path | None, floor: Floor | None, runs: Path, people: int
         yield _slab(f"person {number + 1}, healthy", scan, scan, floor)
 
 
-def _slab(title: str, scan: Scan, twin: Scan, floor: Floor | None, above: int = 0) -> Slab:
+def patient_slabs(root: Path | None, floor: Floor | None, runs: Path) -> Iterator[Slab]:
+    """One-slice slabs of SOOP test patients, the first ones of each data set.
+
+    Args:
+        root: folder of the real scans, see `data_root`; nothing comes of None or of one without SOOP.
+        floor: of SOOP.
+        runs: folder whose `cache/` keeps the prepared scans.
+    """
+    if root is None or not has_soop(root):
+        return
+    rows = soop_rows(root, train=0, val=0, val_lesion=0, test=max(PATIENTS.values()))
+    cache = ScanCache(runs / "cache")
+    for dataset, count in PATIENTS.items():
+        for number, row in enumerate([row for row in rows if row.dataset == dataset][:count]):
+            words = "no lesion in this slice" if dataset == LESION_FREE else "stroke"
+            yield _slab(f"patient {number + 1}, {words}", load_scan(row, cache), None, floor)
+
+
+def has_soop(root: Path | None) -> bool:
+    """Whether a folder of real scans holds slices of SOOP, in either form."""
+    return root is not None and any((root / name).is_dir() for name in (SOOP_FOLDER, SOOP_ARCHIVE))
+
+
+def _slab(title: str, scan: Scan, twin: Scan | None, floor: Floor | None, above: int = 0) -> Slab:
     """The slab around a scan's telling slice, or so many slices above it."""
-    middle = int(np.clip(telling_slice(scan) + above, DEPTH // 2, len(scan.image) - 1 - DEPTH // 2))
-    cut = slice(middle - DEPTH // 2, middle + DEPTH // 2 + 1)
+    reach = DEPTH // 2 if len(scan.image) >= DEPTH else 0
+    middle = int(np.clip(telling_slice(scan) + above, reach, len(scan.image) - 1 - reach))
+    cut = slice(middle - reach, middle + reach + 1)
     mean = deviation = None
     if floor is not None:
         mean, deviation = (of(scan.brain_mask)[cut] for of in (floor.places.expected, floor.places.spread))
     named = f"{title}, z = {slice_height_mm(scan, middle)} mm"
-    return Slab(named, scan.with_slices(cut), twin.image[cut], mean, deviation)
+    return Slab(named, scan.with_slices(cut), None if twin is None else twin.image[cut], mean, deviation)
 
 
 def slab_file(contrast: str, floor: Floor | None, made: list[Slab], credit: str = "") -> dict[str, Any]:
@@ -166,7 +206,7 @@ def slab_file(contrast: str, floor: Floor | None, made: list[Slab], credit: str 
     return {
         "contrast": contrast,
         "credit": credit,
-        "depth": DEPTH,
+        "depth": len(made[0].scan.image),
         "deviation_limit": DEVIATION_LIMIT,
         "floor": floor.facts() if floor is not None else None,
         "slabs": [slab.frames() for slab in made],

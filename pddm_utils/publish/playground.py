@@ -24,7 +24,18 @@ from pddm_utils.data.sources import data_root
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.publish.onnx_models import FIELD_STEP, WebModel, web_models
-from pddm_utils.publish.play_scans import CHOICE, CREDIT, DEPTH, Slab, people_slabs, shipped_floor, slab_file, slabs
+from pddm_utils.publish.play_scans import (
+    CHOICE,
+    CREDITS,
+    DEPTH,
+    Slab,
+    has_soop,
+    patient_slabs,
+    people_slabs,
+    shipped_floor,
+    slab_file,
+    slabs,
+)
 from pddm_utils.publish.web_runtime import LICENCE, PACKAGE, VERSION, fetch_runtime
 from pddm_utils.show.figures import MAP_LABEL, RESIDUAL_COLOURS
 from pddm_utils.show.style import colour_bar, colour_limit, outline, panel, styled
@@ -33,7 +44,11 @@ from pddm_utils.show.widgets.packing import front, pack_palette
 _PARTS = ("numbers", "maps", "brush", "models", "run", "views", "steps")  # of play.js, in front/play_*.js
 RECORDED, CONTENTS, LICENCE_FILE = "recorded.png", "contents.json", f"LICENSE-{PACKAGE}.txt"
 VALIDATION_SUBJECTS = 10
-_COHORTS = {"simulated": "trained on simulated scans", "ixi": "trained on IXI, scans of people"}
+_COHORTS = {
+    "simulated": "trained on simulated scans",
+    "ixi": "trained on IXI, scans of people",
+    "soop": "trained on stroke patients",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ def build_playground(
 ) -> Playground:
     """Make all files of the page, from the shipped weights, simulated scans and the runtime out of npm.
 
-    Where `PDDM_DATA` has IXI, the models of IXI get slices of people too.
+    Where `PDDM_DATA` has IXI, the models of IXI get slices of people too; those of SOOP are there where SOOP is.
 
     Without npm or a network the recorded picture is made all the same, and the reason is kept for the page.
 
@@ -73,8 +88,9 @@ def build_playground(
         InputError: there is no model to run, the package `onnx` is missing, or a file cannot be written.
     """
     folder, runs, weights = Path(folder), Path(runs), weights or weights_root()
-    # A FLAIR model knows one slice of one level; the page shows slabs of simulated scans, which are T1 or T2.
-    models = [model for model in web_models(weights) if model.facts["contrast"] != "FLAIR"]
+    # Models of SOOP know one slice of one level, and only real ones exist.
+    with_soop = has_soop(data_root())
+    models = [model for model in web_models(weights) if with_soop or model.facts["cohort"] != "soop"]
     if not models:
         raise InputError(f"{weights}: no model that the page can run; train and publish one first")
     missing = ""
@@ -87,9 +103,12 @@ def build_playground(
         for members in _by_training_data(models):
             contrast, cohort = members[0].facts["contrast"], members[0].facts["cohort"]
             floor = shipped_floor(cohort, contrast, runs, weights, subjects)
-            people = list(people_slabs(data_root(), floor, runs)) if cohort == "ixi" else []
-            made = [*people, *slabs(contrast, floor, runs, scans)]
-            groups.append(_write_group(new, members, slab_file(contrast, floor, made, CREDIT if people else "")))
+            real = {"ixi": people_slabs, "soop": patient_slabs}.get(cohort)
+            people = list(real(data_root(), floor, runs)) if real else []
+            made = people if cohort == "soop" else [*people, *slabs(contrast, floor, runs, scans)]
+            groups.append(
+                _write_group(new, members, slab_file(contrast, floor, made, CREDITS[cohort] if people else ""))
+            )
             recorded = recorded or _recorded(members, made[0])
         assert recorded is not None
         recorded.savefig(new / RECORDED, dpi=130)

@@ -8,7 +8,7 @@ async function readSlabs(file) {
   return Promise.all(file.slabs.map(async (slab) => {
     const masks = await unpack(slab.masks);
     return {
-      title: slab.title, depth: file.depth, brain: bit(masks, 1), eroded: bit(masks, 2), lesion: bit(masks, 4),
+      title: slab.title, twin: slab.twin, depth: file.depth, brain: bit(masks, 1), eroded: bit(masks, 2), lesion: bit(masks, 4),
       image: shares(await unpack(slab.image)), healthy: shares(await unpack(slab.healthy)),
       ...(file.floor && { mean: shares(await unpack(slab.mean)),
         deviation: shares(await unpack(slab.deviation), file.deviation_limit) }),

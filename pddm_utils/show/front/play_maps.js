@@ -1,7 +1,7 @@
 // Maps of the playground, as the package makes them, and what they are worth. A slab is `depth` planes in one array;
 // its middle plane is shown, the others are what the 3-D median looks at.
 
-const REACH = 2; // of a median over 5 x 5 x 5 voxels
+const reachIn = (depth) => (depth > 1 ? 2 : 1); // of a median over 5 x 5 x 5 voxels, of one slice over 3 x 3
 const mirrored = (i) => (i < 0 ? -1 - i : i >= SIDE ? 2 * SIDE - 1 - i : i); // beyond the frame, edge pixel included
 
 // |x - x^| inside the eroded brain, all planes.
@@ -20,9 +20,10 @@ function medianMap(values, eroded) {
   const depth = values.length / PIXELS;
   const middle = Math.floor(depth / 2);
   const result = new Float32Array(PIXELS);
-  const width = 2 * REACH + 1;
+  const reach = reachIn(depth);
+  const width = 2 * reach + 1;
   const cube = new Float32Array(depth * width * width);
-  const rows = Array.from({ length: SIDE + 2 * REACH }, (_, i) => mirrored(i - REACH));
+  const rows = Array.from({ length: SIDE + 2 * reach }, (_, i) => mirrored(i - reach));
   for (let y = 0; y < SIDE; y++)
     for (let x = 0; x < SIDE; x++) {
       if (!eroded[middle * PIXELS + y * SIDE + x]) continue;

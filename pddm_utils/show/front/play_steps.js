@@ -41,14 +41,16 @@ function paintStep(state, changed) {
   const shown = () => state.work.image.subarray(state.middle, state.middle + PIXELS);
   const size = () => state.work.truth.subarray(state.middle, state.middle + PIXELS).reduce((a, b) => a + b, 0);
   const draw = (words = "") => {
-    const { title } = state.slab;
+    const { title, twin } = state.slab;
+    for (const one of [erase.node, heal]) one.style.display = twin ? "" : "none"; // nobody knows the healthy twin of a patient
+    if (!twin) paint.input.checked = true;
     board.draw((i) => grey(shown()[shownAt(i)]), `The slice: ${title}. Arrow keys move the brush, space puts it down`);
     board.outline(state.outline(), LESION);
     const [x, y, r] = [SIDE - 0.5 - cursor.column, SIDE - 0.5 - cursor.row, tools.brush().radius];
     const ring = `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
     marked(board, ring, erase.value ? "#56B4E9" : "#E69F00", 1.5);
     undo.disabled = !state.work.canUndo;
-    board.say(`${title}, simulated; drag to ${erase.value ? "erase" : "paint"}`);
+    board.say(`${title}; drag to ${erase.value ? "erase" : "paint"}`);
     if (words) said.textContent = words;
   };
   const finish = (words) => {
@@ -77,8 +79,8 @@ function paintStep(state, changed) {
     finish(words);
   };
   const undo = button("Undo", "undo", back("undo", "Undone."));
-  const buttons = make("div", { class: "buttons" }, undo, button("As it was", "reset", back("reset", "As it was.")),
-    button("Healthy twin", "heal", back("heal", "The healthy twin of this scan.")));
+  const heal = button("Healthy twin", "heal", back("heal", "The healthy twin of this scan."));
+  const buttons = make("div", { class: "buttons" }, undo, button("As it was", "reset", back("reset", "As it was.")), heal);
   const mode = make("fieldset", { class: "choices", "aria-label": "what the brush does" }, paint.node, erase.node);
   const side = make("div", { class: "tools" }, mode, tools.node, buttons, said);
   side.addEventListener("input", () => draw());
