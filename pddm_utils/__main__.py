@@ -306,7 +306,9 @@ def _add_gpu(commands: Commands) -> None:
     gpu.add_argument("--bundle", default="_build/bundle", help="folder that `bundle` made")
     gpu.add_argument("--work", default="runs/gpu", help="folder for checkpoints and models")
     gpu.add_argument("--networks", type=names_in, default=(), metavar="A,B,C", help="default laptop,middle,paper")
-    gpu.add_argument("--stages", type=names_in, default=(), metavar="A,B", help="default checks,speed,training")
+    gpu.add_argument(
+        "--stages", type=names_in, default=(), metavar="A,B", help="default checks,speed,training,compiled"
+    )
 
 
 def _add_sources(commands: Commands) -> None:

@@ -176,7 +176,7 @@ def test_bad_choices_are_one_clear_error(tmp_path: Path) -> None:
     for options, words in (
         ({"networks": ("laptop", "paper")}, "give one or three of"),
         ({"networks": ("none",)}, "give one or three of"),
-        ({"stages": ("spee",)}, "choose among checks, speed, training"),
+        ({"stages": ("spee",)}, "choose among checks, speed, training, compiled"),
         ({"minutes": 0}, "more than 0"),
     ):
         with pytest.raises(InputError, match=words):

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from pddm_utils.benchmark.evaluate import choose_timesteps, score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.gpu.speed import synchronise
 from pddm_utils.benchmark.scoring import scored
+from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow
@@ -140,7 +141,12 @@ def _recipe(cohort: PackedScans) -> Settings:
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in cohort.facts["settings"].items()
     }
-    return Settings(**values)
+    try:
+        return Settings(**values)
+    except TypeError as error:
+        raise InputError(
+            f"a cohort packed by another version of this package ({error}); make the bundle again"
+        ) from None
 
 
 def means(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -223,6 +223,21 @@ def layouts(network: str, batch: int, levels: np.ndarray, device: torch.device, 
     return found
 
 
+def compiled(network: str, batch: int, levels: np.ndarray, device: torch.device, folder: Path) -> dict[str, Any]:
+    """A training step whose network went through `torch.compile`, with channels last, and what compiling took.
+
+    On a processor the network is traced and not compiled, which would need a compiler there.
+    """
+    source = DeviceSlices(levels, device)
+    trainer = DeviceTrainer(objective_of(network, batch), 0, source, source, folder / "model", False, True)
+    trainer.network.compile(backend="inductor" if device.type == "cuda" else "eager")
+    start = time.perf_counter()
+    trainer.step(0)
+    synchronise(device)
+    first = time.perf_counter() - start
+    return {"batch": batch, "seconds_a_step": seconds_of(partial(trainer.step, 1), device), "seconds_at_first": first}
+
+
 class _NaiveTraining:
     """fp32, one slice a pass, everything drawn on the processor and copied; `step` is one slice and one update."""
 

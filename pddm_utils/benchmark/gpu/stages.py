@@ -1,4 +1,4 @@
-"""The run on a device in stages: checks, speed, training. Each part is on disk before the next; a cut costs one part.
+"""The run on a device in stages of parts; each part is on disk before the next, so a cut costs one part.
 
 Started again with the same folders, it goes on with what is missing: what there was no time for, what was cut, what
 failed.
@@ -24,6 +24,7 @@ from pddm_utils.benchmark.gpu.pairs import METHODS, Pair, add_scores, pack_model
 from pddm_utils.benchmark.gpu.record import Clock, Record, describe
 from pddm_utils.benchmark.gpu.speed import (
     busy_share,
+    compiled,
     free_memory,
     layouts,
     matrix_peak,
@@ -35,7 +36,7 @@ from pddm_utils.data.packed import PackedScans
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.network import NETWORKS
 
-STAGES = ("checks", "speed", "training")
+STAGES = ("checks", "speed", "training", "compiled")
 NETWORKS_OF_A_RUN = ("laptop", "middle", "paper")
 _SPEED_UNTIL = 0.45  # of the time; what is not measured by then waits for another call
 _SLICES = 72  # slices, where a cohort has single slices only
@@ -218,4 +219,9 @@ def _train_and_score(run: GpuRun, pair: Pair, method: str, steps: int) -> dict[s
         PartialState().wait_for_everyone()
 
 
-_PARTS = {"checks": _checks, "speed": _speed, "training": _training}
+def _compiled(run: GpuRun, device: torch.device, _: Record, __: Clock) -> _Parts:
+    batch = run.pairs()[0].recipe.batch_size
+    yield run.middle, partial(compiled, run.middle, batch, run.cohorts[0].levels, device, run.work), 1.0
+
+
+_PARTS = {"checks": _checks, "speed": _speed, "training": _training, "compiled": _compiled}
