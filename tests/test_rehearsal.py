@@ -157,3 +157,23 @@ def test_scores_are_of_every_test_scan_and_model(node: Node, finished: object) -
         tumour = rows[rows.dataset == "simulated-t2-tumour"].auprc.mean()
         assert training[f"{pair}-{method}"]["test"]["simulated-t2-tumour"]["auprc"] == pytest.approx(tumour, abs=1e-5)
     assert len(one_rule.groupby(["pair", "method"])) == 4
+
+
+@pytest.mark.slow
+def test_two_processes_train_from_the_bundle(node: Node) -> None:
+    """By `torchrun`, through gloo: the training stage only, one set of results."""
+    launcher = [str(node.python), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = node.command(1)[1:]
+    words[words.index("out")], words[words.index("work")] = "out-two", "work-two"
+    options: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
+    results = node.folder / "out-two" / "results.json"
+    for _ in range(CALLS):
+        done = subprocess.run([*launcher, *words], cwd=node.folder, env=node.environment, **options)
+        assert done.returncode == 0, done.stderr[-4000:]
+        content = json.loads(results.read_text())
+        if "not done" not in done.stdout:
+            break
+    training = content["training"]
+    assert set(content) == {"about", "device", "training"} and "failed" not in json.dumps(content)
+    assert training["plan, mine-smoke"]["processes"] == 2
+    assert training["mine-smoke-ddpm"]["steps"] == training["mine-smoke-pddpm"]["steps"]
