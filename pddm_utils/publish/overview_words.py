@@ -210,8 +210,8 @@ def _small_lesions(found: dict[str, Panel]) -> list[str]:
 def floors_block(results: Path) -> str:
     """The floors on every set of real scans: AUPRC, false positives on scans without lesion, lesions found."""
     texts = []
-    for folder in sorted(path.parent for path in results.glob("*/scores.csv")):
-        if not (folder.name.endswith("-floors") or folder.name == "soop"):
+    for folder in [results / "soop", *sorted(path.parent for path in results.glob("*-floors/scores.csv"))]:
+        if not (folder / "scores.csv").is_file():
             continue
         runs = read_runs(folder)
         scores = runs.scores[runs.scores.method.isin(FLOORS)]
