@@ -82,7 +82,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
         ({"image": "simulated:x"}, ["simulated:x", "simulated:<index>"]),
         ({"image": "simulated:-1"}, ["simulated:-1", "simulated:<index>"]),
         ({"brain_mask": "/mask.nii.gz"}, ["leave brain_mask empty"]),
-        ({"lesion_mask": "insert:stroke:1"}, ["insert:stroke:1", "tumour or ms"]),
+        ({"lesion_mask": "insert:stroke:1"}, ["insert:stroke:1", "tumour, ms, real-shape"]),
         ({"lesion_mask": "insert:ms"}, ["insert:<kind>:<seed>"]),
         ({"image": "/nowhere/t1.nii.gz"}, ["/nowhere/t1.nii.gz", "does not exist", "correct it"]),
     ],

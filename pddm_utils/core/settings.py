@@ -22,7 +22,9 @@ _CHOICES = {
     "learning_rate_decay": ("cosine", "none"),
     "mixed_precision": ("auto", "no", "bf16"),
     "score": ("absolute", "signed", "place"),
+    "level_choice": ("mean", "family"),
 }
+LESION_KINDS = ("tumour", "ms", "real-shape", "real-ms", "foreign-patch", "mass-effect")
 _MAY_BE_ZERO = ("warmup_steps", "authors_timestep", "micro_batch_size")
 
 
@@ -39,7 +41,8 @@ class Settings:
         train_subjects, val_subjects: healthy subjects (`soop`: lesion-free patients) to train and to set thresholds on.
         val_lesion_subjects: lesioned validation subjects of each kind (noise level, lesion-val threshold).
         test_subjects: test subjects of each kind (tumour, ms, healthy).
-        lesion_kinds: `tumour`, `ms`: which lesions validation and test subjects carry.
+        lesion_kinds: which lesions validation and test subjects carry, from `LESION_KINDS`: `tumour` and `ms` are
+            smooth blobs; the others need masks or scans of `PDDM_DATA`, and all but `real-shape` the cohort `ixi`.
         extra_test_sets: further test sets, such as `mslub-t1`.
         network: size of the networks, `smoke`, `laptop`, `wide`, `middle` or `paper`; each method's module says what it
             is.
@@ -61,6 +64,8 @@ class Settings:
         timesteps: noise levels (indices, 0-999) among which validation chooses.
         authors_timestep: the published noise level.
         ddim_steps: steps of AnoDDPM's reverse process from the noise level down to the clean slice.
+        level_choice: how validation chooses a noise level: `mean` takes one that is best over all kinds of lesions,
+            `family` one for each kind, which its test scans get.
         noise_levels: which are scored: `validation` (chosen there), and `authors` (first seed only) beside it.
         selection_slice_step: every n-th slice is used when the noise level is chosen.
         threads: CPU threads of one job; results are repeatable for a fixed number.
@@ -100,6 +105,7 @@ class Settings:
     authors_timestep: int
     ddim_steps: int
     noise_levels: tuple[str, ...]
+    level_choice: str
     selection_slice_step: int
     threads: int
     score: str
@@ -118,8 +124,8 @@ class Settings:
             value = getattr(self, name)
             if not value or len(set(value)) < len(value):
                 raise InputError(f"setting {name}={list(value)}; give at least one, each once")
-        if set(self.lesion_kinds) - {"tumour", "ms"}:
-            raise InputError(f"setting lesion_kinds={list(self.lesion_kinds)}; choose among tumour, ms")
+        if set(self.lesion_kinds) - set(LESION_KINDS):
+            raise InputError(f"setting lesion_kinds={list(self.lesion_kinds)}; choose among {', '.join(LESION_KINDS)}")
         if self.cohort == "ixi" and self.contrast != "T1":
             raise InputError(f"setting contrast={self.contrast!r}; the IXI scans at hand are T1")
         if self.cohort == "soop" and self.contrast != "FLAIR":

@@ -35,12 +35,11 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
             settings.val_subjects,
             settings.test_subjects,
             settings.lesion_kinds,
+            settings.val_lesion_subjects,
         )
         train = sum(row.split == "train" for row in rows)
         if train < settings.train_subjects:
             raise InputError(f"setting train_subjects={settings.train_subjects}; there are {train}")
-        lesioned = sorted({row.subject for row in rows if row.split == "val"})[: settings.val_lesion_subjects]
-        rows = [row for row in rows if row.split != "val" or not row.lesion_mask or row.subject in lesioned]
     elif settings.cohort == "soop":
         rows = soop_rows(
             require_data_root(),
@@ -52,17 +51,14 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
     elif settings.cohort == "manifest":
         rows = _manifest_rows(settings)
     else:
-        rows = [
-            row
-            for row in simulated_rows(
-                settings.contrast,
-                settings.train_subjects,
-                settings.val_subjects,
-                settings.val_lesion_subjects,
-                settings.test_subjects,
-            )
-            if row.inserted_lesion is None or row.inserted_lesion[0] in settings.lesion_kinds
-        ]
+        rows = simulated_rows(
+            settings.contrast,
+            settings.train_subjects,
+            settings.val_subjects,
+            settings.val_lesion_subjects,
+            settings.test_subjects,
+            settings.lesion_kinds,
+        )
     for name in settings.extra_test_sets:
         if name not in MSLUB_CONTRASTS:
             raise InputError(f"setting extra_test_sets: {name!r}; choose among {', '.join(MSLUB_CONTRASTS)}")

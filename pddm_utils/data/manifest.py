@@ -10,16 +10,19 @@ from pathlib import Path
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import user_path, whole_file
+from pddm_utils.core.settings import LESION_KINDS
 from pddm_utils.data.scan import CONTRASTS, PERCENTILES, SCALINGS
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.text_tables import read_table
 
 SPLITS = ("train", "val", "test")
-LESION_KINDS = ("tumour", "ms")
+AGAIN = "-again"  # ends the name of a data set of second insertions into the same validation scans
 EXTRACT_BRAIN = "extract"  # brain_mask value: use the fallback extraction
 
 _SIMULATED = re.compile(r"simulated:(\d+)")
-_INSERTED = re.compile(rf"insert:({'|'.join(LESION_KINDS)}):(\d+)")
+_INSERTED = re.compile(rf"insert:({'|'.join(LESION_KINDS)}):(\d+)(?::(.+))?")
+_DONORS = {"real-shape": 1, "real-ms": 1, "foreign-patch": 2}  # files that a kind of lesion takes
+_BETWEEN_DONORS = "|"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,9 @@ class ManifestRow:
         image: absolute path of a NIfTI file, or `simulated:<index>`.
         brain_mask: absolute path, see `load_brain_mask`; empty for skull-stripped and simulated images;
             `extract` for the fallback extraction from a T1 scan with skull.
-        lesion_mask: empty (healthy), an absolute path, or `insert:tumour:<seed>` / `insert:ms:<seed>` (the
-            lesion model draws a lesion into the image).
+        lesion_mask: empty (healthy), an absolute path, or `insert:<kind>:<seed>` (a lesion is drawn into the image).
+            Kinds that take something from elsewhere name its absolute paths: `insert:real-shape:<seed>:<mask>`,
+            `insert:real-ms:<seed>:<mask>`, `insert:foreign-patch:<seed>:<image>|<brain mask>`.
         split: `"train"`, `"val"` or `"test"`.
         dataset: name of the data set, such as `ixi-t1-healthy`.
         contrast: `"T1"`, `"T2"` or `"FLAIR"`.
@@ -65,6 +69,32 @@ class ManifestRow:
         """`(kind, seed)` of the lesion to insert; None for a healthy scan or a lesion mask file."""
         match = _INSERTED.fullmatch(self.lesion_mask)
         return (match[1], int(match[2])) if match else None
+
+    def without_lesion(self) -> ManifestRow:
+        """The same row without a lesion to insert."""
+        return replace(self, lesion_mask="")
+
+    @property
+    def donors(self) -> tuple[str, ...]:
+        """Paths of the files that the lesion to insert takes its shape or content from; as a rule none."""
+        match = _INSERTED.fullmatch(self.lesion_mask)
+        return tuple(match[3].split(_BETWEEN_DONORS)) if match and match[3] else ()
+
+
+def inserted(kind: str, seed: int, *donors: str | Path) -> str:
+    """The cell `lesion_mask` of a scan into which a lesion is drawn.
+
+    Example:
+        >>> inserted("tumour", 7)
+        'insert:tumour:7'
+    """
+    files = _BETWEEN_DONORS.join(map(str, donors))
+    return f"insert:{kind}:{seed}" + (f":{files}" if files else "")
+
+
+def lesion_family(dataset: str) -> str:
+    """The data set that a second insertion into the same scans belongs to: `ixi-t1-ms` for `ixi-t1-ms-again`."""
+    return dataset.removesuffix(AGAIN)
 
 
 _ALL_COLUMNS = tuple(field.name for field in fields(ManifestRow))
@@ -176,8 +206,15 @@ def _row_problems(row: ManifestRow) -> Iterator[str]:
     if row.lesion_mask.startswith("insert:") and row.inserted_lesion is None:
         yield (
             f"malformed lesion_mask {row.lesion_mask!r}; write insert:<kind>:<seed> with kind "
-            f"{' or '.join(LESION_KINDS)} and a whole number, such as insert:tumour:7"
+            f"{', '.join(LESION_KINDS[:-1])} or {LESION_KINDS[-1]} and a whole number, such as insert:tumour:7"
         )
+    if row.inserted_lesion is not None:
+        kind, needed = row.inserted_lesion[0], _DONORS.get(row.inserted_lesion[0], 0)
+        if len(row.donors) != needed:
+            yield f"lesion_mask {row.lesion_mask!r}: {kind} takes {needed} file(s), not {len(row.donors)}"
+        for donor in row.donors:
+            if problem := _file_problem(Path(donor)):
+                yield f"lesion_mask file {problem}"
     for column in _FILE_COLUMNS:
         value = getattr(row, column)
         if value and not _is_special(value) and (problem := _file_problem(Path(value))):

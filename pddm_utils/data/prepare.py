@@ -20,16 +20,17 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.files import cannot_write
+from pddm_utils.core.files import cannot_write, whole_file
 from pddm_utils.core.side_by_side import side_by_side
 from pddm_utils.data.brain import extract_brain, stripped_brain
 from pddm_utils.data.frame import Frame, to_frame
+from pddm_utils.data.insertion import insert_into
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.mask_files import load_brain_mask, load_lesion_mask
 from pddm_utils.data.scan import PERCENTILES, SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
-from pddm_utils.data.simulation.lesions import estimate_tissues, insert_lesion
+from pddm_utils.data.simulation.tissues import Tissues, estimate_tissues
 from pddm_utils.data.volume import LoadedVolume, load_volume, save_nifti, to_scan_space
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "load_brain_mask",
     "load_lesion_mask",
     "load_scan",
+    "load_twin",
     "load_volume",
     "prepare_all",
     "prepare_scan",
@@ -52,6 +54,7 @@ __all__ = [
 # Part of every cache key: raise it whenever a prepared scan comes out different from the same files.
 _PREPARATION = 2
 _ARRAYS = {"image": np.dtype(np.float32), "brain_mask": np.dtype(bool), "lesion_mask": np.dtype(bool)}
+_TWIN = "twin.npy"  # beside them, where a lesion was inserted
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 
 
@@ -61,7 +64,7 @@ def prepare_scan(row: ManifestRow) -> Scan:
 
     Args:
         row: its image is read from disk or simulated; with `insert:<kind>:<seed>` a lesion is drawn into the
-            raw intensities from `numpy.random.default_rng(seed)`.
+            raw intensities, see `insert_into`.
 
     Returns:
         The scan.
@@ -69,25 +72,44 @@ def prepare_scan(row: ManifestRow) -> Scan:
     Raises:
         InputError: the scan's files cannot be used (one message naming the file and the remedy).
     """
-    if row.simulated_index is not None:
-        anatomy = simulate_anatomy(row.simulated_index, row.contrast)
-        frame = Frame(anatomy.image, anatomy.brain_mask, np.zeros_like(anatomy.brain_mask), anatomy.affine)
-        tissues = anatomy.tissues
-    else:
-        frame, tissues = _frame_of_files(row), None
-    image, lesion_mask = frame.image, frame.lesion_mask
-    if row.inserted_lesion is not None:
-        kind, seed = row.inserted_lesion
-        if tissues is None:
-            tissues = estimate_tissues(image, frame.brain_mask, row.contrast)
-        image, lesion_mask = insert_lesion(
-            image, frame.brain_mask, tissues, row.contrast, kind, np.random.default_rng(seed)
+    return _prepare(row)[0]
+
+
+def _prepare(row: ManifestRow) -> tuple[Scan, np.ndarray | None]:
+    """The scan, and where a lesion was inserted its healthy twin `(D, H, W)`, scaled as the scan is."""
+    if row.inserted_lesion is None:
+        frame = (
+            _frame_of_files(row) if row.simulated_index is None else _simulated(row.simulated_index, row.contrast)[0]
         )
+        image, lesion_mask = frame.image, frame.lesion_mask
+    else:
+        if row.simulated_index is not None:
+            frame, tissues = _simulated(row.simulated_index, row.contrast)
+        else:
+            frame, tissues = _with_tissues(row.image, row.brain_mask, row.contrast, _cache_key(row.without_lesion()))
+        image, lesion_mask = insert_into(frame, tissues, row, _frame_of_files)
     try:
-        image = scale_to_unit_range(image, frame.brain_mask, row.scaling)
+        scaled = scale_to_unit_range(image, frame.brain_mask, row.scaling)
+        twin = None
+        if row.inserted_lesion is not None:
+            twin = scale_to_unit_range(frame.image, frame.brain_mask, row.scaling, like=image)
     except ValueError as error:
         raise InputError(f"{row.image}: {error}; check the brain mask") from None
-    return Scan(row.subject, row.dataset, row.contrast, image, frame.brain_mask, lesion_mask, frame.affine)
+    return Scan(row.subject, row.dataset, row.contrast, scaled, frame.brain_mask, lesion_mask, frame.affine), twin
+
+
+def _simulated(index: int, contrast: str) -> tuple[Frame, Tissues]:
+    """A simulated healthy anatomy."""
+    anatomy = simulate_anatomy(index, contrast)
+    none = np.zeros_like(anatomy.brain_mask)
+    return Frame(anatomy.image, anatomy.brain_mask, none, anatomy.affine), anatomy.tissues
+
+
+@lru_cache(maxsize=1)  # lesions of several kinds go into the same scan, one after another
+def _with_tissues(image: str, brain_mask: str, contrast: str, content: str) -> tuple[Frame, Tissues]:
+    """A healthy scan in the frame and its tissues; `content`, a hash of the files, tells changed ones apart."""
+    frame = _frame_of_files(ManifestRow("", image, brain_mask, "", "", "", contrast))
+    return frame, estimate_tissues(frame.image, frame.brain_mask, contrast)
 
 
 def brain_of_row(row: ManifestRow) -> tuple[LoadedVolume, np.ndarray]:
@@ -139,6 +161,24 @@ def load_scan(row: ManifestRow, cache: PreparedScans) -> Scan:
     return cache.load(row)
 
 
+def load_twin(row: ManifestRow, cache: ScanCache) -> np.ndarray:
+    """The healthy twin of a scan with an inserted lesion: the same scan before, scaled as the one with it is.
+
+    Args:
+        row: a manifest row with an inserted lesion.
+        cache: where prepared scans are kept.
+
+    Returns:
+        `(D, H, W)` float32 in [0, 1].
+
+    Raises:
+        InputError: as `prepare_scan`, or no lesion was inserted: nobody knows the healthy twin of a patient.
+    """
+    if row.inserted_lesion is None:
+        raise InputError(f"{row.scan_id}: no lesion was inserted, so there is no healthy twin; take a row with one")
+    return cache.load_twin(row)
+
+
 @dataclass(frozen=True)
 class _Entry:
     """Where a prepared scan lies: its folder, the slice count and the byte offset of each array's data."""
@@ -152,7 +192,8 @@ class _Entry:
 class ScanCache:
     """Prepared scans on disk, keyed by their files' content and the lesion to insert.
 
-    Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`. It appears
+    Every entry is a folder with `image.npy`, `brain_mask.npy`, `lesion_mask.npy` and `meta.json`, and `twin.npy` where
+    a lesion was inserted. It appears
     in one step (written under a temporary name, then renamed), so processes may share a cache and a killed
     one leaves no broken entry. Deleting the folder is safe while nothing runs: scans are then prepared anew.
 
@@ -185,6 +226,18 @@ class ScanCache:
         arrays = {name: np.load(entry.folder / f"{name}.npy", allow_pickle=False) for name in _ARRAYS}
         return Scan(row.subject, row.dataset, row.contrast, affine=np.array(entry.affine), **arrays)
 
+    def load_twin(self, row: ManifestRow) -> np.ndarray:
+        """The healthy twin of `row`, see the function of that name; made again for an entry that is older than twins.
+
+        Raises:
+            InputError: as `prepare_scan`, or the cache cannot be written.
+        """
+        path = self._entry(row).folder / _TWIN
+        if not path.is_file():
+            with whole_file(path) as partial, partial.open("wb") as stream:
+                np.save(stream, np.asarray(_prepare(row)[1]), allow_pickle=False)
+        return np.load(path, allow_pickle=False)
+
     def slice_count(self, row: ManifestRow) -> int:
         """Number of axial slices of the prepared scan of `row` (all hold brain)."""
         return self._entry(row).slices
@@ -213,20 +266,21 @@ class ScanCache:
         if row not in self._entries:
             folder = self.folder / _cache_key(row)
             if not folder.is_dir():
-                self._write(prepare_scan(row), folder)
+                self._write(*_prepare(row), folder)
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             offsets = {name: np.load(folder / f"{name}.npy", mmap_mode="r").offset for name in _ARRAYS}
             affine = tuple(map(tuple, meta["affine"]))
             self._entries[row] = _Entry(folder, meta["shape"][0], affine, offsets)
         return self._entries[row]
 
-    def _write(self, scan: Scan, folder: Path) -> None:
+    def _write(self, scan: Scan, twin: np.ndarray | None, folder: Path) -> None:
         partial = self.folder / f".partial-{uuid.uuid4().hex}"
+        arrays = {f"{name}.npy": getattr(scan, name).astype(dtype) for name, dtype in _ARRAYS.items()}
         try:
             partial.mkdir()
-            for name, dtype in _ARRAYS.items():
-                with (partial / f"{name}.npy").open("wb") as stream:
-                    np.save(stream, getattr(scan, name).astype(dtype), allow_pickle=False)
+            for name, values in (arrays | ({} if twin is None else {_TWIN: twin})).items():
+                with (partial / name).open("wb") as stream:
+                    np.save(stream, values, allow_pickle=False)
                     stream.flush()
                     os.fsync(stream.fileno())  # the data must be on disk before the entry's name is
             meta = {
@@ -322,8 +376,11 @@ def _scaling_key(row: ManifestRow) -> list[str]:
 
 def _content_hash(value: str) -> str:
     """Hash of a file's bytes; empty cells and `simulated:`, `insert:`, `extract` stand for themselves."""
-    if not value or value == EXTRACT_BRAIN or value.startswith(("simulated:", "insert:")):
+    if not value or value == EXTRACT_BRAIN or value.startswith("simulated:"):
         return value
+    if value.startswith("insert:"):
+        lesion = ManifestRow("", "", "", value, "", "", "")
+        return ":".join(["insert", *map(str, lesion.inserted_lesion or ()), *map(_content_hash, lesion.donors)])
     try:
         facts = Path(value).stat()
         return _file_hash(value, facts.st_size, facts.st_mtime_ns)

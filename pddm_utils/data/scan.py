@@ -51,7 +51,9 @@ class Scan:
         return replace(self, image=image, brain_mask=brain_mask, lesion_mask=lesion_mask)
 
 
-def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray, scaling: str = PERCENTILES) -> np.ndarray:
+def scale_to_unit_range(
+    image: np.ndarray, brain_mask: np.ndarray, scaling: str = PERCENTILES, like: np.ndarray | None = None
+) -> np.ndarray:
     """Map a range of intensities inside the brain to [0, 1], clip, and zero everything outside the brain.
 
     Args:
@@ -59,6 +61,7 @@ def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray, scaling: str 
         brain_mask: `(D, H, W)` bool.
         scaling: which range: `percentiles` from the 1st to the 99th; `quartiles` three interquartile ranges to either
             side of the median, so that a large bright lesion moves neither end and healthy tissue lies around 0.5.
+        like: `(D, H, W)` image whose range is taken; the image itself when left out.
 
     Returns:
         float32 array of the same shape in [0, 1].
@@ -66,7 +69,7 @@ def scale_to_unit_range(image: np.ndarray, brain_mask: np.ndarray, scaling: str 
     Raises:
         ValueError: if the brain is empty or its intensities do not vary.
     """
-    inside = image[brain_mask]
+    inside = (image if like is None else like)[brain_mask]
     if inside.size == 0:
         raise ValueError("the brain mask is empty")
     if scaling == QUARTILES:

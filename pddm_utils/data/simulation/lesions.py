@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from pddm_utils.data.scan import CONTRASTS, VOXEL_SIZE_MM
 from pddm_utils.data.simulation.anatomy import smooth_field
+from pddm_utils.data.simulation.mass_effect import brain_depth, displace, noise_level, offset_from, outward_shift
 from pddm_utils.data.simulation.tissues import Tissues, bias_field, estimate_tissues, tissue_levels
 
 __all__ = ["ContrastLevels", "TumourRanges", "estimate_tissues", "insert_lesion"]
@@ -119,10 +120,10 @@ def insert_lesion(
         raise ValueError(f"image, brain mask and tissues differ in shape: {sorted(shapes)}")
     means, levels = tissue_levels(image, tissues), levels or LESION_LEVELS[contrast]
     if kind == "tumour":
-        centre, radius = _place_tumour(brain_mask, tissues, tumour, rng)
-        shift = _mass_effect(brain_mask, centre, radius, tumour, rng)
-        noise = _noise_level(image, brain_mask, tissues)
-        image, tissues = _displace(image, brain_mask, tissues, shift, noise, rng)
+        centre, radius = place_tumour(brain_mask, tissues, tumour, rng)
+        shift = outward_shift(brain_mask, centre, radius, tumour.shift_fraction, rng)
+        noise = noise_level(image, brain_mask, tissues)
+        image, tissues = displace(image, brain_mask, tissues, shift, noise, rng)
         layers, mask = _tumour_layers(brain_mask, tissues, levels, centre, radius, tumour, rng)
     else:
         layers, mask = _ms_layers(brain_mask, tissues, levels, rng)
@@ -130,14 +131,6 @@ def insert_lesion(
 
 
 # --- Intensities ---
-def _noise_level(image: np.ndarray, brain_mask: np.ndarray, tissues: Tissues) -> float:
-    """Standard deviation of voxelwise noise, from second differences along x in white matter."""
-    inner = (tissues.white > 0.9) & brain_mask
-    inner = inner[..., :-2] & inner[..., 1:-1] & inner[..., 2:]
-    second = image[..., :-2] - 2 * image[..., 1:-1] + image[..., 2:]
-    return float(1.4826 * np.median(np.abs(second[inner])) / np.sqrt(6)) if inner.any() else 0.0
-
-
 def _paint(
     image: np.ndarray,
     brain_mask: np.ndarray,
@@ -161,24 +154,13 @@ def _paint(
     return np.where(touched & brain_mask, painted, image).astype(np.float32)
 
 
-# --- Geometry ---
-def _depth(mask: np.ndarray) -> np.ndarray:
-    """Distance to the nearest voxel outside the mask or the frame, in voxels."""
-    return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1]
-
-
-def _offset(shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:
-    """Vectors `(3, D, H, W)` from the centre to every voxel."""
-    return np.stack(np.meshgrid(*(np.arange(n) - c for n, c in zip(shape, centre, strict=True)), indexing="ij"))
-
-
 # --- Tumour ---
-def _place_tumour(
+def place_tumour(
     brain_mask: np.ndarray, tissues: Tissues, tumour: TumourRanges, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
     """Draw a radius (voxels) and a centre in or near white matter, deep enough to lie mostly in the brain."""
     radius = rng.uniform(*tumour.radius) / VOXEL_SIZE_MM
-    depth = _depth(brain_mask)
+    depth = brain_depth(brain_mask)
     white = ndimage.gaussian_filter(tissues.white, 1.5)
     possible = np.argwhere((depth > 0.65 * radius) & (white > 0.45))
     if len(possible) == 0:
@@ -188,47 +170,7 @@ def _place_tumour(
 
 def _relative_distance(shape: tuple[int, ...], centre: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Length of `matrix @ (voxel - centre)`."""
-    return np.sqrt((np.tensordot(matrix, _offset(shape, centre), axes=1) ** 2).sum(axis=0))
-
-
-def _mass_effect(
-    brain_mask: np.ndarray, centre: np.ndarray, radius: float, tumour: TumourRanges, rng: np.random.Generator
-) -> np.ndarray:
-    """Outward displacement `(3, D, H, W)` in voxels; fades with distance and towards the brain's surface."""
-    largest = rng.uniform(*tumour.shift_fraction) * radius
-    offset = _offset(brain_mask.shape, centre)
-    distance = np.sqrt((offset**2).sum(axis=0))
-    peak = 0.6 * radius
-    profile = np.where(distance < peak, distance / peak, np.exp(-(np.maximum(distance - peak, 0) / (0.9 * radius))))
-    wobble = np.clip(1 + 0.3 * smooth_field(brain_mask.shape, radius, rng), 0.2, 1.6)
-    depth = _depth(brain_mask)
-    size = largest * profile * wobble * np.clip(depth * VOXEL_SIZE_MM / 14, 0, 1)
-    return offset / np.maximum(distance, 1e-6) * np.where(size > 0.05, size, 0)
-
-
-def _displace(
-    image: np.ndarray,
-    brain_mask: np.ndarray,
-    tissues: Tissues,
-    shift: np.ndarray,
-    noise: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, Tissues]:
-    """Move image and tissues by `shift`; noise that interpolation averaged away is put back."""
-    moved = shift.any(axis=0) & brain_mask
-    points = np.argwhere(moved).T - shift[:, moved]
-    fraction = points - np.floor(points)
-    kept_variance = np.prod((1 - fraction) ** 2 + fraction**2, axis=0)
-
-    def pull(values: np.ndarray) -> np.ndarray:
-        result = np.array(values, dtype=np.float32)
-        result[moved] = ndimage.map_coordinates(result, points, order=1, mode="nearest", prefilter=False)
-        return result
-
-    displaced = pull(image)
-    displaced[moved] += noise * np.sqrt(1 - kept_variance) * rng.standard_normal(kept_variance.size)
-    displaced = np.where(moved, np.maximum(displaced, 0), image).astype(np.float32)
-    return displaced, Tissues(csf=pull(tissues.csf), grey=pull(tissues.grey), white=pull(tissues.white))
+    return np.sqrt((np.tensordot(matrix, offset_from(shape, centre), axes=1) ** 2).sum(axis=0))
 
 
 def _tumour_layers(
@@ -272,7 +214,7 @@ def _tumour_layers(
 # --- Multiple sclerosis ---
 def _ventricle_distance(brain_mask: np.ndarray, tissues: Tissues) -> np.ndarray:
     """Distance in voxels to the largest CSF space deep inside the brain."""
-    depth = _depth(brain_mask)
+    depth = brain_depth(brain_mask)
     deep = (tissues.csf > 0.5) & (depth * VOXEL_SIZE_MM > 20)
     labels, _ = ndimage.label(deep)
     sizes = np.bincount(labels.ravel())
