@@ -116,6 +116,13 @@ def _gpu(arguments: argparse.Namespace) -> None:
     print(f"written: {out}/results.json")
 
 
+def _families(arguments: argparse.Namespace) -> None:
+    from pddm_utils.benchmark.studies.families import Families, run_families
+
+    run = Families(settings_of(arguments), Path(arguments.runs), Path(arguments.results), arguments.jobs)
+    print(f"written: {run_families(run)}")
+
+
 def _detect(arguments: argparse.Namespace) -> None:
     from pddm_utils.detection.detect import NOTICE, detect
 
@@ -291,6 +298,16 @@ def _add_studies(commands: Commands) -> None:
     recipe.add_argument("--results", default="results/recipe", help="folder for the tables")
     recipe.add_argument("--longer", action="store_true", help="and the best of them for 4,000 steps, and wider")
     recipe.add_argument("--jobs", type=int, default=1, help="trainings side by side, each with one thread")
+
+    families = commands.add(
+        "families",
+        _families,
+        "rank the methods on each family of inserted lesions; needs PDDM_DATA",
+        "--profile families --set test_subjects=20",
+        (profile_options(),),
+    )
+    families.add_argument("--results", default="results/families", help="folder for the tables")
+    families.add_argument("--jobs", type=int, default=1, help="processes side by side, each with one thread")
 
 
 def _add_gpu(commands: Commands) -> None:

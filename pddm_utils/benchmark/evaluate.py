@@ -11,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from pddm_utils.core.settings import Settings
-from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import PreparedScans, load_scan
+from pddm_utils.data.manifest import ManifestRow, lesion_family
+from pddm_utils.data.prepare import PreparedScans, ScanCache, load_scan, load_twin
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import (
     average_precision,
     brain_median,
     healthy_l1,
     lesion_contrast,
+    lesion_l1,
     lesion_share,
     precision_at_recall,
     precision_recall,
@@ -70,7 +71,7 @@ def score_noise_level(
                 {
                     "method": method.name,
                     "timestep": -1 if timestep is None else timestep,
-                    "dataset": row.dataset,
+                    "dataset": lesion_family(row.dataset),
                     "subject": row.subject,
                     "auprc": auprc,
                 }
@@ -107,7 +108,7 @@ def validation_thresholds(
         scan = load_scan(row, cache)
         residual = map_scan(method, scan, timestep)[1]
         if row.lesion_mask:
-            lesioned.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
+            lesioned.setdefault(lesion_family(row.dataset), PooledDiceCurve()).add(residual, scan.lesion_mask)
         else:
             healthy.add(residual[erode_in_plane(scan.brain_mask)])
     quantiles = {rule: float(healthy.threshold(quantile)) for rule, quantile in HEALTHY_QUANTILES.items()}
@@ -152,7 +153,8 @@ def score_test_scans(
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
-            scans.append({**_scan_scores(scan, reconstruction, residual), **times})
+            restored = restoration_scores(row, cache, scan, reconstruction)
+            scans.append({**_scan_scores(scan, reconstruction, residual), **restored, **times})
         oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}
         for number, row in enumerate(test):
             scan, residual = load_scan(row, cache), np.load(Path(folder) / f"{number}.npy", allow_pickle=False)
@@ -171,6 +173,17 @@ def score_test_scans(
                     }
                 )
     return pd.DataFrame(records)
+
+
+def restoration_scores(row: ManifestRow, cache: ScanCache, scan: Scan, reconstruction: np.ndarray) -> dict[str, float]:
+    """How far the lesion is from the healthy twin, rebuilt (`restoration_l1`) and as it is (`lesion_l1`).
+
+    NaN where no lesion was inserted: nobody knows the healthy twin of a patient.
+    """
+    if row.inserted_lesion is None:
+        return {"restoration_l1": float("nan"), "lesion_l1": float("nan")}
+    twin, masks = load_twin(row, cache), (scan.lesion_mask, scan.brain_mask)
+    return {"restoration_l1": lesion_l1(reconstruction, twin, *masks), "lesion_l1": lesion_l1(scan.image, twin, *masks)}
 
 
 def _scan_scores(scan: Scan, reconstruction: np.ndarray, residual: np.ndarray) -> dict[str, float | str]:

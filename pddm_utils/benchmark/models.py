@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pddm_utils.benchmark.store import key_of
 from pddm_utils.core.provenance import warn_of_others
@@ -16,7 +18,7 @@ from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.methods.base import Method
-from pddm_utils.methods.registry import TRAINED_METHODS, make_method, open_method, training_key
+from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, TRAINED_METHODS, make_method, open_method, training_key
 from pddm_utils.training.loop import finished_key, read_training
 
 
@@ -102,3 +104,12 @@ def weights_of(
 ) -> Path:
     """Folder of the weights of a method that learns: trained by this run, or shipped with the project."""
     return weights_folder(model_name(settings, name)) if shipped else model_folder(settings, name, seed, runs, rows)
+
+
+def settings_of_shipped(settings: Settings) -> Settings:
+    """The profile with one seed and with the network, noise and boxes that the shipped models were trained with."""
+    changes: dict[str, Any] = {"seeds": settings.seeds[:1]}
+    for name in (name for name in settings.methods if name in NOISE_LEVEL_METHODS):
+        made_with = read_training(weights_folder(model_name(settings, name)))["settings"]
+        changes |= {key: made_with[key] for key in ("network", "noise", "schedule", "box_size", "stride")}
+    return dataclasses.replace(settings, **changes)

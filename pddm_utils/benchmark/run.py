@@ -25,7 +25,7 @@ from pddm_utils.benchmark.evaluate import (
     score_test_scans,
     validation_thresholds,
 )
-from pddm_utils.benchmark.models import is_trained, train_method, weights_of
+from pddm_utils.benchmark.models import is_trained, settings_of_shipped, train_method, weights_of
 from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
 from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
@@ -34,7 +34,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.provenance import environment
 from pddm_utils.core.settings import Settings
-from pddm_utils.core.shipped import model_name, stored_parameters, weights_folder
+from pddm_utils.core.shipped import stored_parameters
 from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows, fold_rows, missing_test_sets
 from pddm_utils.data.manifest import ManifestRow
@@ -158,7 +158,7 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
     """
     started = time.perf_counter()
     if benchmark.shipped:
-        benchmark = dataclasses.replace(benchmark, settings=_settings_of_shipped(benchmark.settings))
+        benchmark = dataclasses.replace(benchmark, settings=settings_of_shipped(benchmark.settings))
     settings = benchmark.settings
     for name in missing_test_sets(settings):
         print(f"{name}: left out, it needs real scans (set PDDM_DATA)", file=sys.stderr)
@@ -235,13 +235,6 @@ def rebuild_subjects(
     return {place: scans[subject] for place, subject in subjects.items()}, rebuilt
 
 
-def _settings_of_shipped(settings: Settings) -> Settings:
-    """The profile with one seed and with the network, noise and boxes that the shipped models were trained with."""
-    changes: dict[str, Any] = {"seeds": settings.seeds[:1]}
-    for name in (name for name in settings.methods if name in NOISE_LEVEL_METHODS):
-        made_with = read_training(weights_folder(model_name(settings, name)))["settings"]
-        changes |= {key: made_with[key] for key in ("network", "noise", "schedule", "box_size", "stride")}
-    return dataclasses.replace(settings, **changes)
 
 
 def _levels_to_try(settings: Settings, name: str) -> list[int | None]:

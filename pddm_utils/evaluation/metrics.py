@@ -235,6 +235,26 @@ def healthy_l1(image: np.ndarray, reconstruction: np.ndarray, brain_mask: np.nda
     return float(np.abs(image[brain_mask] - reconstruction[brain_mask]).mean(dtype=np.float64))
 
 
+def lesion_l1(volume: np.ndarray, twin: np.ndarray, lesion_mask: np.ndarray, brain_mask: np.ndarray) -> float:
+    """Mean absolute difference to the healthy twin inside the lesion; of a reconstruction, its restoration error.
+
+    Args:
+        volume: `(D, H, W)` reconstruction, or the scan with its lesion to compare with.
+        twin: `(D, H, W)` the same scan before the lesion was inserted, on the same scale.
+        lesion_mask: `(D, H, W)` bool.
+        brain_mask: `(D, H, W)` bool, before erosion.
+
+    Returns:
+        NaN where no lesion lies in the brain.
+
+    Raises:
+        ValueError: if the shapes differ.
+    """
+    same_shape(volume=volume, twin=twin, lesion_mask=lesion_mask, brain_mask=brain_mask)
+    inside = lesion_mask & brain_mask
+    return float(np.abs(volume[inside] - twin[inside]).mean(dtype=np.float64)) if inside.any() else float("nan")
+
+
 def brain_median(image: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
     """The constant that predicts a brain with the least absolute error, its own median; 0 outside the brain.
 
