@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from pddm_utils.__main__ import main
+from pddm_utils.benchmark.levels import choose_timesteps, levels_at_the_edge
 from pddm_utils.benchmark.run import (
     Benchmark,
-    choose_timesteps,
     rebuild_subjects,
     run_benchmark,
     score_unit,
@@ -29,7 +29,6 @@ from pddm_utils.benchmark.tables import (
     scan_auroc_table,
     summary_table,
 )
-from pddm_utils.benchmark.units import levels_at_the_edge
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
@@ -133,10 +132,11 @@ def test_noise_level_is_the_best_on_validation() -> None:
 
 def test_a_level_at_the_edge_of_the_grid_is_said() -> None:
     settings = load_settings("smoke", {"timesteps": [100, 499, 818]})
-    first, last = levels_at_the_edge({"ddpm": 100, "pddpm": 818, "mddpm": 499}, settings)
-    assert first.startswith("ddpm: validation chose the smallest noise level there is, 100")
-    assert last.startswith("pddpm: validation chose the largest")
-    assert levels_at_the_edge({"ddpm": 499}, load_settings("smoke", {"timesteps": [499, 818]})) == []
+    chosen = {("ddpm", "a"): 100, ("ddpm", "b"): 100, ("pddpm", "a"): 818, ("pddpm", "b"): 499, ("mddpm", "a"): 499}
+    first, last = levels_at_the_edge(chosen, settings)
+    assert first.startswith("ddpm: validation chose the smallest noise level there is, 100; a better")
+    assert last.startswith("pddpm: validation chose the largest noise level there is, 818 for a; a better")
+    assert levels_at_the_edge({("ddpm", "a"): 499}, load_settings("smoke", {"timesteps": [499, 818]})) == []
 
 
 def made_up_scores() -> pd.DataFrame:

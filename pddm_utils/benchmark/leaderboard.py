@@ -142,7 +142,8 @@ def best_on_validation(
     Returns:
         The method, or None where it cannot be chosen; and the methods whose validation AUPRC is missing.
     """
-    levels = with_intensity(scores, "validation").groupby("method").timestep.first()
+    own = with_intensity(scores[scores.dataset == dataset], "validation")
+    levels = own.groupby("method").timestep.first()
     scored = [name for name in candidates if name in levels]
     if len(scored) == 1:
         return scored[0], []

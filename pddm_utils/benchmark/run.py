@@ -18,18 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.evaluate import (
-    choose_timesteps,
-    map_scans,
-    score_noise_level,
-    score_test_scans,
-    validation_thresholds,
-)
+from pddm_utils.benchmark.evaluate import map_scans, score_noise_level, score_test_scans, validation_thresholds
+from pddm_utils.benchmark.levels import label_noise_levels, levels_at_the_edge, levels_of_sets, sets_by_level
 from pddm_utils.benchmark.models import is_trained, settings_of_shipped, train_method, weights_of
 from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
 from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
-from pddm_utils.benchmark.units import levels_at_the_edge, models_needed, units_to_score
+from pddm_utils.benchmark.units import models_needed, units_to_score
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.provenance import environment
@@ -43,6 +38,9 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_METHODS, check_methods, open_method
 from pddm_utils.training.loop import read_training
+
+Levels = Mapping[tuple[str, str], int]  # of each (method, test set)
+Unit = tuple[str, int, int | None, tuple[str, ...]]  # method, seed, timestep, test sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +123,11 @@ class Benchmark:
         return [row for row in rows if row.split != "test" or row.dataset in (self.datasets or known)]
 
     @property
+    def test_sets(self) -> list[str]:
+        """Names of the test sets, in the order of the rows."""
+        return list(dict.fromkeys(row.dataset for row in self.rows if row.split == "test"))
+
+    @property
     def rows_to_prepare(self) -> list[ManifestRow]:
         """The scans that the run looks at: with shipped models none to train on."""
         return [row for row in self.rows if row.split != "train" or not self.shipped]
@@ -168,11 +171,11 @@ def run_benchmark(benchmark: Benchmark) -> pd.DataFrame:
         calls = [partial(train_unit, benchmark, *model) for model in missing]
         in_parallel(calls, "training", benchmark.jobs, settings.threads)
     selection = _selection(benchmark, settings.methods[::-1])
-    chosen = choose_timesteps(selection, settings)
+    chosen = levels_of_sets(selection, settings, benchmark.test_sets)
     for line in levels_at_the_edge(chosen, settings):
         print(line, file=sys.stderr)
     scores = _scores(benchmark, _units(benchmark, chosen))
-    scores = _label_noise_levels(scores, chosen, settings)
+    scores = label_noise_levels(scores, chosen, settings)
     _write(benchmark, scores, selection, time.perf_counter() - started)
     return scores.drop(columns=SIDE_COLUMNS, errors="ignore")
 
@@ -187,7 +190,7 @@ def train_unit(benchmark: Benchmark, name: str, seed: int) -> Path:
 
 
 def choose_unit(benchmark: Benchmark, name: str) -> pd.DataFrame:
-    """Validation AUPRC of a method, at each of its noise levels: see `choose_timesteps`."""
+    """Validation AUPRC of a method, at each of its noise levels: see `pddm_utils.benchmark.levels`."""
     return _selection(benchmark, [name])
 
 
@@ -202,12 +205,12 @@ def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> 
     """
     if noise_level not in ("validation", "authors", "none"):
         raise InputError(f"noise_level {noise_level!r}; use validation, authors or none")
-    timestep = None
-    if noise_level == "authors":
-        timestep = benchmark.settings.authors_timestep
-    elif name in NOISE_LEVEL_METHODS:
-        timestep = choose_timesteps(choose_unit(benchmark, name), benchmark.settings)[name]
-    return _scores(benchmark, [(name, seed, timestep)])
+    chosen: Levels = {}
+    if noise_level == "validation" and name in NOISE_LEVEL_METHODS:
+        chosen = levels_of_sets(choose_unit(benchmark, name), benchmark.settings, benchmark.test_sets)
+    elif noise_level == "validation":
+        noise_level = "none"
+    return _scores(benchmark, _units_of(benchmark, name, seed, noise_level, chosen))
 
 
 def rebuild_subjects(
@@ -235,8 +238,6 @@ def rebuild_subjects(
     return {place: scans[subject] for place, subject in subjects.items()}, rebuilt
 
 
-
-
 def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
     """Noise levels to score on validation scans, the published one for comparison; None for a method that has none."""
     if name not in NOISE_LEVEL_METHODS:
@@ -244,19 +245,25 @@ def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
     return [*sorted({*settings.timesteps, settings.authors_timestep})]
 
 
-def _units(benchmark: Benchmark, chosen: dict[str, int]) -> list[tuple[str, int, int | None]]:
-    """(method, seed, timestep) to score, each once."""
-    timesteps = {
-        "none": lambda name: None,
-        "validation": lambda name: chosen[name],
-        "authors": lambda name: benchmark.settings.authors_timestep,
-    }
-    return list(
-        dict.fromkeys(
-            (name, seed, timesteps[level](name))
-            for name, seed, level in units_to_score(benchmark.settings, benchmark.scored_seeds)
-        )
-    )
+def _units(benchmark: Benchmark, chosen: Levels) -> list[Unit]:
+    """What is to be scored, each (method, seed, timestep, test set) once."""
+    units = [
+        unit
+        for name, seed, level in units_to_score(benchmark.settings, benchmark.scored_seeds)
+        for unit in _units_of(benchmark, name, seed, level, chosen)
+    ]
+    merged: dict[tuple[str, int, int | None], dict[str, None]] = {}
+    for *unit, datasets in units:
+        merged.setdefault(tuple(unit), {}).update(dict.fromkeys(datasets))
+    return [(*unit, tuple(datasets)) for unit, datasets in merged.items()]
+
+
+def _units_of(benchmark: Benchmark, name: str, seed: int, level: str, chosen: Levels) -> list[Unit]:
+    """The units of a method and seed at the level `none`, `authors` or `validation`."""
+    if level == "validation":
+        return [(name, seed, step, tuple(datasets)) for step, datasets in sets_by_level(chosen, name).items()]
+    timestep = benchmark.settings.authors_timestep if level == "authors" else None
+    return [(name, seed, timestep, tuple(benchmark.test_sets))]
 
 
 def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
@@ -279,7 +286,7 @@ def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
     return _concatenate(kept_parts(parts, "choosing noise levels", benchmark.jobs, settings.threads))
 
 
-def _scores(benchmark: Benchmark, units: Sequence[tuple[str, int, int | None]]) -> pd.DataFrame:
+def _scores(benchmark: Benchmark, units: Sequence[Unit]) -> pd.DataFrame:
     """One part holds the thresholds, and one the scores of each test set: another set costs itself and no more."""
     cache = ScanCache(benchmark.cache)
     test: dict[str, list[ManifestRow]] = {}
@@ -300,11 +307,12 @@ def _scores(benchmark: Benchmark, units: Sequence[tuple[str, int, int | None]]) 
         return _part(benchmark, ("score", name, seed, timestep, dataset), rows, ".csv", compute)
 
     jobs, threads = benchmark.jobs, benchmark.settings.threads
-    thresholds = kept_parts([thresholds_part(*unit) for unit in units], "finding thresholds", jobs, threads)
+    thresholds = kept_parts([thresholds_part(*unit) for *unit, _ in units], "finding thresholds", jobs, threads)
     named = [
         ((name, seed, timestep), part(name, seed, timestep, dataset, found))
-        for (name, seed, timestep), found in zip(units, thresholds, strict=True)
+        for (name, seed, timestep, datasets), found in zip(units, thresholds, strict=True)
         for dataset in test
+        if dataset in datasets
     ]
     tables = kept_parts([part for _, part in named], "scoring test scans", jobs, threads)
     return _concatenate(
@@ -342,17 +350,6 @@ def _with_method(
 
 def _concatenate(tables: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-
-
-def _label_noise_levels(scores: pd.DataFrame, chosen: dict[str, int], settings: Settings) -> pd.DataFrame:
-    """Name each row's noise level: `validation` (chosen there), `authors` (published), `none`."""
-    levels = {"validation": scores.timestep == scores.method.map(chosen), "none": scores.timestep < 0}
-    if "authors" in settings.noise_levels:
-        levels["authors"] = (scores.timestep == settings.authors_timestep) & (scores.seed == settings.seeds[0])
-    labelled = [scores[rows].assign(noise_level=level) for level, rows in levels.items()]
-    columns = ["dataset", "method", "seed", "subject", "noise_level", "timestep", "rule", "threshold"]
-    table = pd.concat(labelled, ignore_index=True).sort_values(columns, kind="stable", ignore_index=True)
-    return table[columns + [name for name in table.columns if name not in columns]]
 
 
 def _write(benchmark: Benchmark, scores: pd.DataFrame, selection: pd.DataFrame, seconds: float) -> None:

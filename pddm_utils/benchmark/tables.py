@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import LESION_KINDS
 from pddm_utils.evaluation.metrics import RECALL_GRID
 from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES
 
 NO_VALUE = "–"
+FAMILY = "family"  # noise level of healthy scans: one that was chosen for a family of lesions
 _SMALLEST_P = 0.0001  # that is told from 0 in print
 SIDE_COLUMNS = ["precisions", "seconds", "cpu_seconds"]  # of the benchmark's parts; not in `scores.csv`
 _POINTS = [f"recall_{recall:.2f}" for recall in RECALL_GRID]
@@ -43,10 +45,11 @@ def is_healthy(dataset: str) -> bool:
 
 
 def healthy_twin(dataset: str) -> str:
-    """The lesion-free test scans that a data set is held against, such as `ixi-t1-healthy` for `ixi-t1-ms`."""
+    """The lesion-free test scans that a data set is held against, such as `ixi-t1-healthy` for `ixi-t1-real-ms`."""
     if dataset.startswith("soop-"):
         return f"{dataset.removesuffix('-small')}-free"
-    return f"{dataset.rsplit('-', 1)[0]}-healthy"
+    kind = max((kind for kind in LESION_KINDS if dataset.endswith(f"-{kind}")), key=len, default="")
+    return f"{dataset.removesuffix(f'-{kind}') if kind else dataset.rsplit('-', 1)[0]}-healthy"
 
 
 def with_intensity(scores: pd.DataFrame, noise_level: str) -> pd.DataFrame:
@@ -171,11 +174,11 @@ def scan_auroc_table(scores: pd.DataFrame, noise_level: str = "validation", rule
         Columns dataset, method, auroc, low, high, subjects; data sets without healthy test scans are left out.
     """
     records = []
-    chosen = with_intensity(scores, noise_level)
-    chosen = chosen[chosen.rule == rule]
-    chosen = chosen.groupby(["dataset", "method", "subject"], as_index=False).scan_score.mean()
-    for (dataset, method), rows in chosen.groupby(["dataset", "method"], sort=False):
-        healthy = chosen[(chosen.dataset == healthy_twin(dataset)) & (chosen.method == method)]
+    chosen = scores[scores.noise_level.isin([noise_level, FAMILY, "none"]) & (scores.rule == rule)]
+    chosen = chosen.groupby(["dataset", "method", "timestep", "subject"], as_index=False).scan_score.mean()
+    for (dataset, method, level), rows in chosen.groupby(["dataset", "method", "timestep"], sort=False):
+        same = (chosen.method == method) & (chosen.timestep == level)
+        healthy = chosen[(chosen.dataset == healthy_twin(dataset)) & same]
         if is_healthy(dataset) or healthy.empty:
             continue
         both = pd.concat([rows, healthy])

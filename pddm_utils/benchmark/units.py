@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pddm_utils.core.settings import Settings
 from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SEEDED_METHODS, TRAINED_METHODS
@@ -38,20 +38,3 @@ def units_to_score(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, 
             if level == "validation" or seed == settings.seeds[0]
         ]
     return units
-
-
-def levels_at_the_edge(chosen: Mapping[str, int], settings: Settings) -> list[str]:
-    """A warning for each method whose best level is the first or last of the grid: a better one may lie beyond.
-
-    Args:
-        chosen: of `choose_timesteps`.
-        settings: with the grid, `timesteps`; one of fewer than three levels is no grid.
-    """
-    grid = sorted(settings.timesteps)
-    ends = {grid[0]: "smallest", grid[-1]: "largest"} if len(grid) > 2 else {}
-    return [
-        f"{name}: validation chose the {ends[level]} noise level there is, {level}; a better one may lie beyond, "
-        "add some to the setting timesteps"
-        for name, level in chosen.items()
-        if level in ends
-    ]

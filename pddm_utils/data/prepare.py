@@ -58,7 +58,6 @@ _TWIN = "twin.npy"  # beside them, where a lesion was inserted
 _ABANDONED_SECONDS = 86_400  # a partial entry this old belongs to a process that was killed
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")  # sums of several threads have other last digits
 def prepare_scan(row: ManifestRow) -> Scan:
     """Prepare one scan from scratch: read or simulate, bring to the frame, insert a lesion, scale to [0, 1].
 
@@ -75,6 +74,7 @@ def prepare_scan(row: ManifestRow) -> Scan:
     return _prepare(row)[0]
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # sums of several threads have other last digits
 def _prepare(row: ManifestRow) -> tuple[Scan, np.ndarray | None]:
     """The scan, and where a lesion was inserted its healthy twin `(D, H, W)`, scaled as the scan is."""
     if row.inserted_lesion is None:

@@ -77,9 +77,16 @@ def _budgets(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def timestep_line(scores: pd.DataFrame) -> str:
-    """Which noise level each method runs at."""
-    chosen = scores[scores.noise_level == "validation"].groupby("method").timestep.first()
-    return ", ".join(f"{METHOD_NAMES[name]}: timestep {chosen[name]}" for name in METHOD_NAMES if name in chosen)
+    """Which noise level each method runs at; where families of lesions have their own, which has which."""
+    chosen = scores[scores.noise_level == "validation"].groupby(["method", "dataset"]).timestep.first()
+    parts = []
+    for name in (name for name in METHOD_NAMES if name in chosen.index.levels[0]):
+        if chosen[name].nunique() == 1:
+            parts.append(f"{METHOD_NAMES[name]}: timestep {chosen[name].iloc[0]}")
+        else:
+            own = ", ".join(f"{level} on {dataset}" for dataset, level in chosen[name].items())
+            parts.append(f"{METHOD_NAMES[name]}: timestep {own}")
+    return ", ".join(parts)
 
 
 def levels_line(scores: pd.DataFrame) -> str:

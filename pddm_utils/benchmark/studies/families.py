@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pddm_utils.benchmark.evaluate import map_scan, restoration_scores, score_noise_level
+from pddm_utils.benchmark.levels import family_levels
 from pddm_utils.benchmark.models import settings_of_shipped, train_method
 from pddm_utils.benchmark.store import Part, kept_parts, key_of, weights_digest, write_csv, write_study
 from pddm_utils.core.settings import Settings
@@ -95,12 +96,6 @@ def run_families(run: Families) -> Path:
         "weights": {name: weights_digest(run.weights(name))[:16] for name in run.settings.methods},
     }
     return write_study(run.results, TABLE, table, settings, time.perf_counter() - started)
-
-
-def family_levels(selection: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """The noise level with the best mean validation AUPRC of each (method, data set); -1 for methods without one."""
-    means = selection.groupby(["method", "dataset", "timestep"]).auprc.mean()
-    return {pair: int(group.idxmax()[2]) for pair, group in means.groupby(["method", "dataset"])}
 
 
 def _selection(run: Families, rows: Sequence[ManifestRow]) -> pd.DataFrame:
