@@ -119,7 +119,8 @@ def _gpu(arguments: argparse.Namespace) -> None:
 def _families(arguments: argparse.Namespace) -> None:
     from pddm_utils.benchmark.studies.families import Families, run_families
 
-    run = Families(settings_of(arguments), Path(arguments.runs), Path(arguments.results), arguments.jobs)
+    settings, runs, results = settings_of(arguments), Path(arguments.runs), Path(arguments.results)
+    run = Families(settings, runs, results, arguments.jobs, arguments.slice_step)
     print(f"written: {run_families(run)}")
 
 
@@ -307,6 +308,7 @@ def _add_studies(commands: Commands) -> None:
         (profile_options(),),
     )
     families.add_argument("--results", default="results/families", help="folder for the tables")
+    families.add_argument("--slice-step", type=int, default=1, help="every n-th slice of a test scan is used")
     families.add_argument("--jobs", type=int, default=1, help="processes side by side, each with one thread")
 
 

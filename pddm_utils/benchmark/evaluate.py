@@ -50,8 +50,12 @@ def map_scans(
 
 def every_nth_slice(scan: Scan, step: int) -> Scan:
     """The scan with every `step`-th slice, and at least one, for cheap comparisons between noise levels."""
-    part = slice(min(step // 2, len(scan.image) - 1), None, step)
-    return scan.with_slices(part)
+    return scan.with_slices(nth_slices(len(scan.image), step))
+
+
+def nth_slices(count: int, step: int) -> slice:
+    """Every `step`-th of so many slices, and at least one."""
+    return slice(min(step // 2, count - 1), None, step)
 
 
 def score_noise_level(
@@ -153,7 +157,8 @@ def score_test_scans(
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
-            restored = restoration_scores(row, cache, scan, reconstruction)
+            twin = load_twin(row, cache) if row.inserted_lesion is not None else None
+            restored = restoration_scores(scan, reconstruction, twin)
             scans.append({**_scan_scores(scan, reconstruction, residual), **restored, **times})
         oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}
         for number, row in enumerate(test):
@@ -175,14 +180,14 @@ def score_test_scans(
     return pd.DataFrame(records)
 
 
-def restoration_scores(row: ManifestRow, cache: ScanCache, scan: Scan, reconstruction: np.ndarray) -> dict[str, float]:
+def restoration_scores(scan: Scan, reconstruction: np.ndarray, twin: np.ndarray | None) -> dict[str, float]:
     """How far the lesion is from the healthy twin, rebuilt (`restoration_l1`) and as it is (`lesion_l1`).
 
-    NaN where no lesion was inserted: nobody knows the healthy twin of a patient.
+    NaN where no lesion was inserted, `twin` is None then: nobody knows the healthy twin of a patient.
     """
-    if row.inserted_lesion is None:
+    if twin is None:
         return {"restoration_l1": float("nan"), "lesion_l1": float("nan")}
-    twin, masks = load_twin(row, cache), (scan.lesion_mask, scan.brain_mask)
+    masks = (scan.lesion_mask, scan.brain_mask)
     return {"restoration_l1": lesion_l1(reconstruction, twin, *masks), "lesion_l1": lesion_l1(scan.image, twin, *masks)}
 
 

@@ -11,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.evaluate import map_scan, restoration_scores, score_noise_level
+from pddm_utils.benchmark.evaluate import every_nth_slice, map_scan, nth_slices, restoration_scores, score_noise_level
 from pddm_utils.benchmark.levels import family_levels
 from pddm_utils.benchmark.models import settings_of_shipped, train_method
 from pddm_utils.benchmark.store import Part, kept_parts, key_of, weights_digest, write_csv, write_study
+from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings
 from pddm_utils.core.shipped import model_name, weights_root
 from pddm_utils.core.threads import use_threads
 from pddm_utils.data.cohort import cohort_rows
 from pddm_utils.data.manifest import ManifestRow, lesion_family
-from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all
+from pddm_utils.data.prepare import ScanCache, load_scan, load_twin, prepare_all
 from pddm_utils.data.scan import VOXEL_VOLUME_ML
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.evaluation.metrics import average_precision
@@ -39,12 +40,18 @@ class Families:
         runs: prepared scans, models that are not shipped, finished parts; what is there is not computed again.
         results: receives `families.csv`, `families_selection.csv` and `run.json`.
         jobs: processes side by side.
+        slice_step: every n-th slice of a test scan is used; validation has that of the profile.
     """
 
     settings: Settings
     runs: Path
     results: Path
     jobs: int = 1
+    slice_step: int = 1
+
+    def __post_init__(self) -> None:
+        if self.slice_step < 1:
+            raise InputError(f"slice_step={self.slice_step}; it must be at least 1")
 
     @property
     def cache(self) -> ScanCache:
@@ -79,7 +86,8 @@ def run_families(run: Families) -> Path:
     """Choose each method's noise level for each family on validation scans, then score the test scans.
 
     Returns:
-        `families.csv`: method, timestep, dataset, subject, auprc, restoration_l1, lesion_l1, lesion_ml.
+        `families.csv`: method, timestep, dataset, subject, auprc, restoration_l1, lesion_l1, lesion_ml (of the slices
+        that are used); scans without lesion in them are left out.
 
     Raises:
         InputError: data is missing.
@@ -93,6 +101,7 @@ def run_families(run: Families) -> Path:
     table = _test_scores(run, test, family_levels(levels))
     settings = {
         **run.settings.to_dict(),
+        "slice_step": run.slice_step,
         "weights": {name: weights_digest(run.weights(name))[:16] for name in run.settings.methods},
     }
     return write_study(run.results, TABLE, table, settings, time.perf_counter() - started)
@@ -119,14 +128,18 @@ def _test_scores(run: Families, rows: Sequence[ManifestRow], levels: dict[tuple[
             chosen = levels[name, lesion_family(dataset)]
             own = [row for row in rows if row.dataset == dataset]
             work = partial(_family_scores, run, name, own, None if chosen < 0 else chosen)
-            parts.append(_part(run, ("family", name, chosen, dataset), own, name, work))
+            parts.append(_part(run, ("family", name, chosen, dataset, run.slice_step), own, name, work))
     return pd.concat(kept_parts(parts, "scoring test scans", run.jobs), ignore_index=True)
 
 
 def _family_scores(run: Families, name: str, rows: Sequence[ManifestRow], level: int | None) -> pd.DataFrame:
     method, records = run.method(name), []
     for row in rows:
-        scan = load_scan(row, run.cache)
+        scan = every_nth_slice(load_scan(row, run.cache), run.slice_step)
+        if not scan.lesion_mask.any():
+            continue  # between the slices that are used
+        twin = load_twin(row, run.cache)
+        twin = twin[nth_slices(len(twin), run.slice_step)]
         reconstruction, found = map_scan(method, scan, level)
         records.append(
             {
@@ -135,7 +148,7 @@ def _family_scores(run: Families, name: str, rows: Sequence[ManifestRow], level:
                 "dataset": row.dataset,
                 "subject": row.subject,
                 "auprc": average_precision(found, scan.lesion_mask),
-                **restoration_scores(row, run.cache, scan, reconstruction),
+                **restoration_scores(scan, reconstruction, twin),
                 "lesion_ml": float(np.count_nonzero(scan.lesion_mask) * VOXEL_VOLUME_ML),
             }
         )

@@ -1,0 +1,245 @@
+"""Numbers of the pages, recomputed from the CSV files with numpy and pandas alone.
+
+Nothing of the package's statistics or tables is used here: tables are read as text from the pages, means must come out
+to the digit, and intervals within the tolerance below from a small bootstrap of this file's own. `QUOTES` lists numbers
+that stand in sentences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import ndtr, ndtri
+
+from pddm_utils.methods.registry import METHOD_NAMES
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "book/results.md", "book/leaderboard.md")
+DEFAULT, DRAWS = "healthy-quantile-0.99", 5_000
+TOLERANCE = 0.06  # of an interval's width, for each end: two bootstraps of some thousand draws differ by chance
+NUMBER = r"-?\d+\.\d+"
+CELL = re.compile(rf"^({NUMBER}) \[({NUMBER}), ({NUMBER})\]")
+
+
+class Cell(NamedTuple):
+    """A value with its interval: page and place in words, the text, and the value of each subject."""
+
+    where: str
+    text: str
+    values: np.ndarray
+
+
+@cache
+def read(path: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / path)
+
+
+# --- The page: blocks between markers, and their tables ---
+def blocks(page: str) -> Iterator[tuple[list[str], str]]:
+    """Words of each marker, and what stands below it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for words, body in re.findall(r"<!-- results:(.*?) -->\n(.*?)<!-- /results -->", text, flags=re.S):
+        yield words.split(), body
+
+
+def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Header and rows of each Markdown table."""
+    for lines in re.findall(r"((?:^\|.*\|\n?)+)", text, flags=re.M):
+        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()]
+        yield header, rows
+
+
+# --- The numbers: from `scores.csv` ---
+def subjects(scores: pd.DataFrame, column: str = "auprc", rule: str = DEFAULT, level: str = "validation") -> pd.Series:
+    """The value of each subject, the mean over seeds."""
+    chosen = scores[(scores.rule == rule) & scores.noise_level.isin([level, "none"])]
+    return chosen.groupby("subject")[column].mean()
+
+
+def bca(values: np.ndarray, seed: int = 1) -> tuple[float, float]:
+    """The 95 % BCa interval of the mean (Efron and Tibshirani 1993, chapter 14)."""
+    rng, n = np.random.default_rng(seed), len(values)
+    draws = np.sort(values[rng.integers(n, size=(DRAWS, n))].mean(axis=1))
+    below = (np.sum(draws < values.mean()) + np.sum(draws <= values.mean())) / 2 / DRAWS
+    shift = ndtri(below)
+    left_out = (values.sum() - values) / (n - 1)
+    apart = left_out.mean() - left_out
+    acceleration = (apart**3).sum() / (6 * (apart**2).sum() ** 1.5)
+    z = shift + ndtri(np.array([0.025, 0.975]))
+    low, high = np.quantile(draws, ndtr(shift + z / (1 - acceleration * z)))
+    return float(low), float(high)
+
+
+def test_the_bootstrap_of_this_file_is_that_of_the_book():
+    """On data with a known answer: symmetric ones have the percentiles of the normal curve."""
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bca(values)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.01)
+    assert high == pytest.approx(values.mean() + half, abs=0.01)
+    skewed = np.random.default_rng(1).exponential(size=60) ** 2
+    low, high = bca(skewed)
+    assert high - skewed.mean() > 1.3 * (skewed.mean() - low), "the long tail is on the right"
+
+
+def scores_of(profile: str) -> pd.DataFrame:
+    return read(f"results/{profile}/scores.csv")
+
+
+def cells_of_row(where: str, row: list[str], header: list[str], of: Callable, first: str) -> Iterator[Cell]:
+    """AUPRC columns, named `<data set> (n = ..)`, and the differences that follow each."""
+    dataset = ""
+    for name, text in list(zip(header, row, strict=True))[1:]:
+        if named := re.match(r"(\S+) \(n = (\d+)\)$", name):
+            dataset = named[1]
+            values = of(dataset, row[0])
+            assert len(values) == int(named[2]), (where, name)
+            yield Cell(f"{where}, {row[0]}, {name}", text, values.to_numpy())
+        elif name.startswith("minus ") and dataset and CELL.match(text):
+            other = first if name == "minus DDPM" else name.removeprefix("minus best floor, ")
+            pair = pd.concat([of(dataset, row[0]), of(dataset, other)], axis=1, join="inner")
+            yield Cell(f"{where}, {row[0]}, {dataset} {name}", text, (pair.iloc[:, 0] - pair.iloc[:, 1]).to_numpy())
+
+
+def method_of(shown: str) -> str:
+    """Name of the method that a page shows; floors without what follows their comma."""
+    shown = shown.removesuffix("†").removesuffix(", no network")
+    found = [name for name, text in METHOD_NAMES.items() if text == shown or text.split(",")[0] == shown]
+    assert len(found) == 1 or shown in [METHOD_NAMES[name] for name in found], shown
+    return next((name for name in found if METHOD_NAMES[name] == shown), found[0])
+
+
+def of_profile(profile: str, level: str = "validation", column: str = "auprc", rule: str = DEFAULT) -> Callable:
+    def of(dataset: str, shown: str) -> pd.Series:
+        scores = scores_of(profile)
+        scores = scores[(scores.dataset == dataset) & (scores.method == method_of(shown))]
+        if level == "authors":  # methods with a noise level are compared with the first seed there
+            seeds = scores[scores.noise_level == "authors"].seed.unique()
+            scores = scores[scores.seed.isin(seeds) | (scores.noise_level == "none")]
+        return subjects(scores, column, rule, level)
+
+    return of
+
+
+def auprc_cells(page: str) -> Iterator[Cell]:
+    for (kind, *words), body in blocks(page):
+        where = f"{page}, {kind} {' '.join(words)}"
+        if kind in ("auprc", "auprc-authors"):
+            of = of_profile(words[0], "authors" if kind.endswith("authors") else "validation")
+            for header, rows in tables(body):
+                for row in rows:
+                    yield from cells_of_row(where, row, header, of, "DDPM, whole image")
+        elif kind == "dice":
+            for header, rows in tables(body):
+                for row in rows:
+                    for rule, text in list(zip(header, row, strict=True))[1:]:
+                        of = of_profile(words[0], column="dice", rule=rule.split(" (")[0])
+                        yield Cell(f"{where}, {row[0]}, {rule}", text, of(words[1], row[0]).to_numpy())
+        elif kind == "leaderboards":
+            for profile, section in re.findall(r"^## Profile `(.*?)`\n(.*?)(?=^## |\Z)", body, flags=re.S | re.M):
+                header, rows = next(tables(section))
+                for row in rows:
+                    yield from cells_of_row(f"{page}, {profile}", row, header, of_profile(profile), "DDPM, whole image")
+        elif kind == "front":
+            yield from front_cells(where, body)
+
+
+def front_cells(where: str, body: str) -> Iterator[Cell]:
+    """The front page joins runs: each method is looked up in all that scored it on the same people."""
+    header, rows = next(tables(body))
+    runs = [path.parent.name for path in sorted((ROOT / "results").glob("*/scores.csv"))]
+    candidates = [
+        {row[0]: of_profile(run)(dataset, row[0]) for row in rows}
+        for run in runs
+        for dataset in scores_of(run).dataset.unique()
+    ]
+    for row in rows:
+        count = int(re.search(r"\d+", header[0])[0])
+        value = float(CELL.match(row[1])[1])
+        found = [c[row[0]] for c in candidates if len(c[row[0]]) == count and shown(c[row[0]].mean(), row[1]) == value]
+        assert found, f"{where}, {row[0]}: no run has {row[1]}"
+        yield Cell(f"{where}, {row[0]}", row[1], found[0].to_numpy())
+
+
+def shown(value: float, text: str) -> float:
+    """The value with as many digits as the text has."""
+    return round(value, len(re.match(NUMBER, text)[0].split(".")[1]))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_tables_of_the_pages_come_out_of_the_csv_files(page):
+    cells = [cell for cell in auprc_cells(page) if CELL.match(cell.text)]
+    assert cells, f"{page} has no table that is read here"
+    wrong = [line for cell in cells if (line := amiss(cell))]
+    assert not wrong, "\n".join(wrong)
+
+
+def amiss(cell: Cell) -> str:
+    """What does not agree; empty for nothing."""
+    mean, low, high = map(float, CELL.match(cell.text).groups())
+    values = cell.values[~np.isnan(cell.values)]
+    digit = 10.0 ** -len(re.match(NUMBER, cell.text)[0].split(".")[1])
+    if abs(values.mean() - mean) > 0.5001 * digit:
+        return f"{cell.where}: {mean} on the page, {values.mean():.5f} in the file"
+    if len(set(values.round(12))) > 1:
+        ends = bca(values)
+        reach = TOLERANCE * (ends[1] - ends[0]) + digit
+        if np.abs(np.array(ends) - [low, high]).max() > reach:
+            return f"{cell.where}: [{low}, {high}] on the page, {np.round(ends, 4)} here"
+    return ""
+
+
+# --- Numbers in sentences ---
+def validation_search(method: str, idea: str, cohort: str = "ixi-t1") -> float:
+    table = read("results/validation/test.csv")
+    return table[(table.dataset == f"{cohort}-tumour") & (table.method == method) & (table.idea == idea)].auprc.mean()
+
+
+def floor_on_validation(method: str) -> float:
+    table = read("results/real-floors/selection.csv")
+    return table[(table.method == method) & (table.dataset == "ixi-t1-tumour")].auprc.mean()
+
+
+def recipe(method: str, noise: str, draw: str, rate: str = "1e-3 cosine") -> float:
+    """The plain map of a finished training, at its best level."""
+    table = read("results/recipe/soop.csv")
+    table = table[(table.method == method) & (table.noise == noise) & (table.draw == draw) & (table.rate == rate)]
+    table = table[(table.step == 1000) & (table.steps == 1000)]
+    return table[table.dataset == "soop-flair"].groupby("timestep").auprc.mean().max()
+
+
+PLACE = "z-score by place, signed"
+# (page, the sentence's words, and the numbers in them, in their order)
+QUOTES: list[tuple[str, str, Callable[[], list[float]]]] = [
+    (
+        "book/validation_search.md",
+        "it lifts pDDPM from 0.337 to 0.560, and the whole-image DDPM from 0.184 to 0.507",
+        lambda: [validation_search(method, idea) for method in ("pddpm", "ddpm") for idea in ("base line", PLACE)],
+    ),
+    ("book/evaluation.md", "where it has an AUPRC of 0.125", lambda: [floor_on_validation("blur")]),
+    (
+        "book/recipe.md",
+        "is 0.11 ahead of the first recipe for pDDPM, and 0.12 for DDPM",
+        lambda: [
+            recipe(method, "simplex", "even") - recipe(method, "gaussian", "high") for method in ("pddpm", "ddpm")
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("page", "quote", "numbers"), QUOTES, ids=[quote[:40] for _, quote, _ in QUOTES])
+def test_numbers_in_sentences_come_out_of_the_csv_files(page, quote, numbers):
+    text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    assert quote in text, f"{page} no longer says {quote!r}: mend QUOTES in this file"
+    said = re.findall(NUMBER, quote)
+    values = numbers()
+    assert len(said) == len(values)
+    for number, value in zip(said, values, strict=True):
+        assert shown(value, number) == float(number), f"{page}: {number}, the file has {value:.5f}"
