@@ -40,7 +40,8 @@ from pddm_utils.methods.registry import METHODS, NOISE_LEVEL_METHODS, TRAINED_ME
 from pddm_utils.training.loop import read_training
 
 Levels = Mapping[tuple[str, str], int]  # of each (method, test set)
-Unit = tuple[str, int, int | None, tuple[str, ...]]  # method, seed, timestep, test sets
+Scored = tuple[str, int, int | None]  # method, seed, timestep
+Unit = tuple[Scored, tuple[str, ...]]  # and the test sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,23 +248,19 @@ def _levels_to_try(settings: Settings, name: str) -> list[int | None]:
 
 def _units(benchmark: Benchmark, chosen: Levels) -> list[Unit]:
     """What is to be scored, each (method, seed, timestep, test set) once."""
-    units = [
-        unit
-        for name, seed, level in units_to_score(benchmark.settings, benchmark.scored_seeds)
-        for unit in _units_of(benchmark, name, seed, level, chosen)
-    ]
-    merged: dict[tuple[str, int, int | None], dict[str, None]] = {}
-    for *unit, datasets in units:
-        merged.setdefault(tuple(unit), {}).update(dict.fromkeys(datasets))
-    return [(*unit, tuple(datasets)) for unit, datasets in merged.items()]
+    merged: dict[Scored, dict[str, None]] = {}
+    for name, seed, level in units_to_score(benchmark.settings, benchmark.scored_seeds):
+        for scored_as, datasets in _units_of(benchmark, name, seed, level, chosen):
+            merged.setdefault(scored_as, {}).update(dict.fromkeys(datasets))
+    return [(scored_as, tuple(datasets)) for scored_as, datasets in merged.items()]
 
 
 def _units_of(benchmark: Benchmark, name: str, seed: int, level: str, chosen: Levels) -> list[Unit]:
     """The units of a method and seed at the level `none`, `authors` or `validation`."""
     if level == "validation":
-        return [(name, seed, step, tuple(datasets)) for step, datasets in sets_by_level(chosen, name).items()]
+        return [((name, seed, step), tuple(datasets)) for step, datasets in sets_by_level(chosen, name).items()]
     timestep = benchmark.settings.authors_timestep if level == "authors" else None
-    return [(name, seed, timestep, tuple(benchmark.test_sets))]
+    return [((name, seed, timestep), tuple(benchmark.test_sets))]
 
 
 def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
@@ -307,10 +304,10 @@ def _scores(benchmark: Benchmark, units: Sequence[Unit]) -> pd.DataFrame:
         return _part(benchmark, ("score", name, seed, timestep, dataset), rows, ".csv", compute)
 
     jobs, threads = benchmark.jobs, benchmark.settings.threads
-    thresholds = kept_parts([thresholds_part(*unit) for *unit, _ in units], "finding thresholds", jobs, threads)
+    thresholds = kept_parts([thresholds_part(*unit) for unit, _ in units], "finding thresholds", jobs, threads)
     named = [
-        ((name, seed, timestep), part(name, seed, timestep, dataset, found))
-        for (name, seed, timestep, datasets), found in zip(units, thresholds, strict=True)
+        (unit, part(*unit, dataset, found))
+        for (unit, datasets), found in zip(units, thresholds, strict=True)
         for dataset in test
         if dataset in datasets
     ]

@@ -266,7 +266,8 @@ class ScanCache:
         if row not in self._entries:
             folder = self.folder / _cache_key(row)
             if not folder.is_dir():
-                self._write(*_prepare(row), folder)
+                scan, twin = _prepare(row)
+                self._write(scan, twin, folder)
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
             offsets = {name: np.load(folder / f"{name}.npy", mmap_mode="r").offset for name in _ARRAYS}
             affine = tuple(map(tuple, meta["affine"]))

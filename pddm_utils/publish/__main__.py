@@ -60,6 +60,12 @@ def _overview(arguments: argparse.Namespace) -> None:
         print(f"written: {path}")
 
 
+def _family_figure(arguments: argparse.Namespace) -> None:
+    from pddm_utils.publish.family_page import save_family_figure
+
+    save_family_figure(Path(arguments.runs), Path(arguments.out))
+
+
 def _recipe_figure(arguments: argparse.Namespace) -> None:
     from pddm_utils.publish.pictures import save_recipe_figure
 
@@ -145,6 +151,10 @@ def _add_pictures(commands: Commands) -> None:
     moving.add_argument("--runs", default="runs", help="folder for prepared scans")
     moving.add_argument("--subject", type=int, default=0, help="which test subject with a tumour, from 0 on")
     moving.add_argument("--out", default="book/figures/method.gif")
+
+    family = commands.add("family-figure", _family_figure, "draw one lesion of each family; needs PDDM_DATA")
+    family.add_argument("--runs", default="runs", help="folder for prepared scans")
+    family.add_argument("--out", default="book/figures/families.png")
 
     recipe = commands.add("recipe-figure", _recipe_figure, "draw what the factorial of trainings found")
     recipe.add_argument("--results", default="results/recipe")

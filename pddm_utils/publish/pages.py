@@ -13,6 +13,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.shipped import weights_root
 from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.family_page import families_block
 from pddm_utils.publish.lesion_groups import groups_block
 from pddm_utils.publish.overview import overview_block
 from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block
@@ -83,8 +84,8 @@ def fill_marks(text: str, results: Path) -> str:
 
     Marks: `<!-- results:KIND [RUN or DATASET ...] -->` ... `<!-- /results -->`. Of all runs together: `answer`,
     `overview`, `decisions`, `floors`, `leaderboards`. `patients DATASET RUN ...`: patient by patient. `groups RUN
-    DATASET`: by size and brightness of lesions. Of studies:
-    `ideas`, `ideas-on-test`, `trained`, `recipe`, each with its folder. `models`: the cards of the shipped models.
+    DATASET`: by size and brightness of lesions. Of studies: `ideas`, `ideas-on-test`, `trained`, `recipe`, `families`,
+    each with its folder. `models`: the cards of the shipped models.
 
     Raises:
         InputError: an unknown mark.
@@ -101,6 +102,7 @@ def fill_marks(text: str, results: Path) -> str:
         }
         makers: dict[str, Callable[..., str]] = {
             "recipe": lambda folder, *names: recipe_block(results / folder, *names),
+            "families": lambda folder: families_block(results / folder),
             "models": models_block,
             "ideas": lambda folder, cohort: ideas_block(results / folder, cohort),
             "ideas-on-test": lambda folder: outcome_block(results / folder),
