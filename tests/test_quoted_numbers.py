@@ -21,7 +21,8 @@ from scipy.special import ndtr, ndtri
 from pddm_utils.methods.registry import METHOD_NAMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "book/results.md", "book/leaderboard.md")
+PAGES = ("README.md", "book/results.md")
+JOINED = ("answer", "overview", "decisions", "floors")  # blocks that join several runs
 DEFAULT, DRAWS = "healthy-quantile-0.99", 5_000
 TOLERANCE = 0.06  # of an interval's width, for each end: two bootstraps of some thousand draws differ by chance
 NUMBER = r"-?\d+\.\d+"
@@ -89,83 +90,75 @@ def test_the_bootstrap_of_this_file_is_that_of_the_book():
     assert high - skewed.mean() > 1.3 * (skewed.mean() - low), "the long tail is on the right"
 
 
-def scores_of(profile: str) -> pd.DataFrame:
-    return read(f"results/{profile}/scores.csv")
+@cache
+def runs() -> tuple[str, ...]:
+    return tuple(path.parent.name for path in sorted((ROOT / "results").glob("*/scores.csv")))
 
 
-def cells_of_row(where: str, row: list[str], header: list[str], of: Callable, first: str) -> Iterator[Cell]:
-    """AUPRC columns, named `<data set> (n = ..)`, and the differences that follow each."""
-    dataset = ""
-    for name, text in list(zip(header, row, strict=True))[1:]:
-        if named := re.match(r"(\S+) \(n = (\d+)\)$", name):
-            dataset = named[1]
-            values = of(dataset, row[0])
-            assert len(values) == int(named[2]), (where, name)
-            yield Cell(f"{where}, {row[0]}, {name}", text, values.to_numpy())
-        elif name.startswith("minus ") and dataset and CELL.match(text):
-            other = first if name == "minus DDPM" else name.removeprefix("minus best floor, ")
-            pair = pd.concat([of(dataset, row[0]), of(dataset, other)], axis=1, join="inner")
-            yield Cell(f"{where}, {row[0]}, {dataset} {name}", text, (pair.iloc[:, 0] - pair.iloc[:, 1]).to_numpy())
+@cache
+def of(
+    run: str, dataset: str, method: str, column: str = "auprc", rule: str = DEFAULT, level: str = "validation"
+) -> pd.Series:
+    """The value of each subject; floors that a run lacks are those of the runs of floors."""
+    for name in (run, *(other for other in runs() if other.endswith("-floors"))):
+        scores = read(f"results/{name}/scores.csv")
+        scores = scores[(scores.dataset == dataset) & (scores.method == method)]
+        if len(scores):
+            return subjects(scores, column, rule, level)
+    raise AssertionError(f"{run}: no scores of {method} on {dataset}")
 
 
 def method_of(shown: str) -> str:
     """Name of the method that a page shows; floors without what follows their comma."""
     shown = shown.removesuffix("†").removesuffix(", no network")
-    found = [name for name, text in METHOD_NAMES.items() if text == shown or text.split(",")[0] == shown]
-    assert len(found) == 1 or shown in [METHOD_NAMES[name] for name in found], shown
-    return next((name for name in found if METHOD_NAMES[name] == shown), found[0])
+    exact = [name for name, text in METHOD_NAMES.items() if text == shown]
+    found = exact or [name for name, text in METHOD_NAMES.items() if text.split(",")[0] == shown]
+    assert len(found) == 1, shown
+    return found[0]
 
 
-def of_profile(profile: str, level: str = "validation", column: str = "auprc", rule: str = DEFAULT) -> Callable:
-    def of(dataset: str, shown: str) -> pd.Series:
-        scores = scores_of(profile)
-        scores = scores[(scores.dataset == dataset) & (scores.method == method_of(shown))]
-        if level == "authors":  # methods with a noise level are compared with the first seed there
-            seeds = scores[scores.noise_level == "authors"].seed.unique()
-            scores = scores[scores.seed.isin(seeds) | (scores.noise_level == "none")]
-        return subjects(scores, column, rule, level)
-
-    return of
-
-
-def auprc_cells(page: str) -> Iterator[Cell]:
-    for (kind, *words), body in blocks(page):
-        where = f"{page}, {kind} {' '.join(words)}"
-        if kind in ("auprc", "auprc-authors"):
-            of = of_profile(words[0], "authors" if kind.endswith("authors") else "validation")
-            for header, rows in tables(body):
-                for row in rows:
-                    yield from cells_of_row(where, row, header, of, "DDPM, whole image")
-        elif kind == "dice":
-            for header, rows in tables(body):
-                for row in rows:
-                    for rule, text in list(zip(header, row, strict=True))[1:]:
-                        of = of_profile(words[0], column="dice", rule=rule.split(" (")[0])
-                        yield Cell(f"{where}, {row[0]}, {rule}", text, of(words[1], row[0]).to_numpy())
-        elif kind == "leaderboards":
-            for profile, section in re.findall(r"^## Profile `(.*?)`\n(.*?)(?=^## |\Z)", body, flags=re.S | re.M):
-                header, rows = next(tables(section))
-                for row in rows:
-                    yield from cells_of_row(f"{page}, {profile}", row, header, of_profile(profile), "DDPM, whole image")
-        elif kind == "front":
-            yield from front_cells(where, body)
+def leaderboard_cells(page: str) -> Iterator[Cell]:
+    """Tables below a heading that names a run in brackets: AUPRC of each data set, and the differences behind it."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for run, section in re.findall(r"^### [^\n]*\(`(\S+)`\)\n(.*?)(?=^#|\Z)", text, flags=re.S | re.M):
+        parts = re.split(r"^\*\*At the authors' noise level\*\*", section, flags=re.M)
+        for level, part in zip(("validation", "authors"), parts, strict=False):
+            for header, rows in tables(part):
+                for row in rows if any(re.match(r"\S+ \(n = ", name) for name in header) else []:
+                    yield from cells_of_row(f"{page}, {run}", run, header, row, level)
 
 
-def front_cells(where: str, body: str) -> Iterator[Cell]:
-    """The front page joins runs: each method is looked up in all that scored it on the same people."""
-    header, rows = next(tables(body))
-    runs = [path.parent.name for path in sorted((ROOT / "results").glob("*/scores.csv"))]
-    candidates = [
-        {row[0]: of_profile(run)(dataset, row[0]) for row in rows}
-        for run in runs
-        for dataset in scores_of(run).dataset.unique()
-    ]
-    for row in rows:
-        count = int(re.search(r"\d+", header[0])[0])
-        value = float(CELL.match(row[1])[1])
-        found = [c[row[0]] for c in candidates if len(c[row[0]]) == count and shown(c[row[0]].mean(), row[1]) == value]
-        assert found, f"{where}, {row[0]}: no run has {row[1]}"
-        yield Cell(f"{where}, {row[0]}", row[1], found[0].to_numpy())
+def cells_of_row(where: str, run: str, header: list[str], row: list[str], level: str) -> Iterator[Cell]:
+    dataset, method = "", method_of(row[0])
+    for name, text in list(zip(header, row, strict=True))[1:]:
+        if named := re.match(r"(\S+) \(n = (\d+)\)$", name):
+            dataset, values = named[1], of(run, named[1], method, level=level)
+            assert len(values) == int(named[2]), (where, name)
+            yield Cell(f"{where}, {row[0]}, {name}", text, values.to_numpy())
+        elif name.startswith("minus ") and dataset and CELL.match(text):
+            other = "ddpm" if name == "minus DDPM" else method_of(name.removeprefix("minus best floor, "))
+            yield Cell(f"{where}, {row[0]}, {dataset} {name}", text, difference(run, dataset, method, other, level))
+
+
+def difference(run: str, dataset: str, method: str, other: str, level: str = "validation") -> np.ndarray:
+    pair = pd.concat([of(run, dataset, name, level=level) for name in (method, other)], axis=1, join="inner")
+    return (pair.iloc[:, 0] - pair.iloc[:, 1]).to_numpy()
+
+
+@cache
+def everything() -> tuple[np.ndarray, ...]:
+    """What a value with an interval may stand for: scores of a method on a data set, or a difference of two."""
+    found = []
+    for run in runs():
+        scores = read(f"results/{run}/scores.csv")
+        for dataset, methods in scores.groupby("dataset").method.unique().items():
+            if scores[scores.dataset == dataset].subject.nunique() < 5:
+                continue
+            floors = ("intensity", "atlas", "blur") if dataset == "ixi-t1-tumour" else ()
+            names = list(dict.fromkeys([*methods, *floors]))
+            found += [of(run, dataset, m, c).to_numpy() for m in names for c in ("auprc", "dice", "false_positive_ml")]
+            found += [difference(run, dataset, m, o) for m in names for o in names if m != o]
+    return tuple(values for values in found if not np.isnan(values).all())
 
 
 def shown(value: float, text: str) -> float:
@@ -173,12 +166,27 @@ def shown(value: float, text: str) -> float:
     return round(value, len(re.match(NUMBER, text)[0].split(".")[1]))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_tables_of_the_pages_come_out_of_the_csv_files(page):
-    cells = [cell for cell in auprc_cells(page) if CELL.match(cell.text)]
-    assert cells, f"{page} has no table that is read here"
+def test_leaderboards_come_out_of_the_csv_files():
+    cells = [cell for cell in leaderboard_cells("book/results.md") if CELL.match(cell.text)]
+    assert len(cells) > 20
     wrong = [line for cell in cells if (line := amiss(cell))]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_values_with_an_interval_come_out_of_the_csv_files(page):
+    """In marked blocks: each is the mean and interval of something that the files hold."""
+    quoted = {
+        match[0]
+        for words, body in blocks(page)
+        if words[0] in JOINED
+        for match in re.finditer(rf"{NUMBER} \[{NUMBER}, {NUMBER}\](?! %)", body)
+    }
+    assert quoted
+    for text in sorted(quoted):
+        mean = float(CELL.match(text)[1])
+        near = [values for values in everything() if shown(np.nanmean(values), text) == mean]
+        assert any(not amiss(Cell(page, text, values)) for values in near), f"{page}: {text} stands for nothing"
 
 
 def amiss(cell: Cell) -> str:

@@ -162,14 +162,7 @@ def load_scan(row: ManifestRow, cache: PreparedScans) -> Scan:
 
 
 def load_twin(row: ManifestRow, cache: ScanCache) -> np.ndarray:
-    """The healthy twin of a scan with an inserted lesion: the same scan before, scaled as the one with it is.
-
-    Args:
-        row: a manifest row with an inserted lesion.
-        cache: where prepared scans are kept.
-
-    Returns:
-        `(D, H, W)` float32 in [0, 1].
+    """The healthy twin of a scan with an inserted lesion, `(D, H, W)` float32: the scan before, on the same scale.
 
     Raises:
         InputError: as `prepare_scan`, or no lesion was inserted: nobody knows the healthy twin of a patient.
@@ -227,11 +220,7 @@ class ScanCache:
         return Scan(row.subject, row.dataset, row.contrast, affine=np.array(entry.affine), **arrays)
 
     def load_twin(self, row: ManifestRow) -> np.ndarray:
-        """The healthy twin of `row`, see the function of that name; made again for an entry that is older than twins.
-
-        Raises:
-            InputError: as `prepare_scan`, or the cache cannot be written.
-        """
+        """The healthy twin of `row`, see the function of that name; made for entries that are older than twins."""
         path = self._entry(row).folder / _TWIN
         if not path.is_file():
             with whole_file(path) as partial, partial.open("wb") as stream:
