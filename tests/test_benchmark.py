@@ -256,6 +256,7 @@ def test_committed_results_carry_their_provenance() -> None:
         "book/model-cards.md",
         "book/validation_search.md",
         "book/recipe.md",
+        "book/families.md",
     ],
 )
 def test_pages_say_what_the_result_files_say(page: str) -> None:

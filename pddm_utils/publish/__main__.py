@@ -11,7 +11,7 @@ from pddm_utils.core.command_line import Commands, profile_options, settings_of
 
 _PAGES = (
     "README.md",
-    *(f"book/{name}.md" for name in ("results", "validation_search", "recipe", "model-cards")),
+    *(f"book/{name}.md" for name in ("results", "validation_search", "recipe", "families", "model-cards")),
 )
 
 
