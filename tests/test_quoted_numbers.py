@@ -234,9 +234,11 @@ QUOTES: list[tuple[str, str, Callable[[], list[float]]]] = [
     ("book/evaluation.md", "where it has an AUPRC of 0.125", lambda: [floor_on_validation("blur")]),
     (
         "book/recipe.md",
-        "is 0.11 ahead of the first recipe for pDDPM, and 0.12 for DDPM",
+        "For pDDPM the first recipe has 0.253; with simplex noise alone 0.250, with the even draw alone 0.248, with "
+        "both 0.361",
         lambda: [
-            recipe(method, "simplex", "even") - recipe(method, "gaussian", "high") for method in ("pddpm", "ddpm")
+            recipe("pddpm", noise, draw)
+            for noise, draw in (("gaussian", "high"), ("simplex", "high"), ("gaussian", "even"), ("simplex", "even"))
         ],
     ),
 ]
