@@ -81,7 +81,7 @@ def _example_rows(kind: str, contrast: str, split: str, count: int) -> list[Mani
         raise InputError(f"no simulated {kind!r} scans in split {split!r}; there are: {roles}")
     if contrast not in CONTRASTS or not 1 <= count <= BLOCK:
         raise InputError(f"contrast {contrast!r}, {count} subjects; use {', '.join(CONTRASTS)} and 1 to {BLOCK}")
-    rows = simulated_rows(contrast, count, count, count, count)
+    rows = simulated_rows(contrast, count, count, count, count, [kind] if kind != "healthy" else [])
     return [row for row in rows if row.split == split and row.dataset.endswith(f"-{kind}")]
 
 

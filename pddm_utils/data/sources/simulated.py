@@ -72,7 +72,7 @@ def simulated_rows(
         count = counts[split].get(kind, 0)
         if not 0 <= count <= BLOCK:
             raise ValueError(f"{count} {split} subjects ({kind}): the count must be between 0 and {BLOCK}")
-        masks = donor_files(root or require_data_root(), kind, split, count) if kind in DONOR_KINDS else []
+        masks = donor_files(root or require_data_root(), kind, split, count) if count and kind in DONOR_KINDS else []
         for place, number in enumerate(range(FIRST_SUBJECT[split, kind], FIRST_SUBJECT[split, kind] + count)):
             rows.append(
                 ManifestRow(
