@@ -18,7 +18,7 @@ from pddm_utils.benchmark.tables import read_results
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import ScanCache, load_scan
+from pddm_utils.data.prepare import ScanCache, load_scan, load_twin
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.network import NETWORKS, parameter_count
 from pddm_utils.diffusion.objective import Batch
@@ -512,17 +512,23 @@ def test_training_keys_depend_on_what_the_method_uses_only() -> None:
         assert changed & PUBLISHED == methods & PUBLISHED
 
 
+def five(scan: Scan) -> slice:
+    """The slices around the lesion, or around the middle."""
+    middle = int(scan.lesion_mask.sum((1, 2)).argmax()) if scan.lesion_mask.any() else len(scan.image) // 2
+    return slice(middle - 2, middle + 3)
+
+
 def five_slices(row: ManifestRow, cache: ScanCache) -> Scan:
     """A scan cut to the slices around its lesion, or around its middle: every step is real, on fewer slices."""
     scan = load_scan(row, cache)
-    middle = int(scan.lesion_mask.sum((1, 2)).argmax()) if scan.lesion_mask.any() else len(scan.image) // 2
-    part = slice(middle - 2, middle + 3)
+    part = five(scan)
     arrays = {name: getattr(scan, name)[part].copy() for name in ("image", "brain_mask", "lesion_mask")}
     return dataclasses.replace(scan, **arrays)
 
 
 def test_all_methods_pass_through_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "load_scan", five_slices)
+    monkeypatch.setattr(evaluate, "load_twin", lambda row, cache: load_twin(row, cache)[five(load_scan(row, cache))])
     made = Benchmark(load_settings("smoke", TINY), False, tmp_path / "runs", tmp_path / "results", jobs=1)
     run_benchmark(made)
     scores, run = read_results(made.results)

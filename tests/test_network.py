@@ -23,7 +23,7 @@ def test_small_network_maps_slices_to_slices() -> None:
 
 
 def test_unknown_name_and_odd_size_are_refused() -> None:
-    with pytest.raises(InputError, match="choose one of smoke, laptop, wide, paper"):
+    with pytest.raises(InputError, match="choose one of smoke, laptop, wide, middle, paper"):
         make_network("large")
     with pytest.raises(InputError, match="multiple of 8"):
         make_network("laptop", 90)

@@ -339,7 +339,7 @@ def test_entry_that_appears_meanwhile_is_used(tmp_path) -> None:
     cache = ScanCache(tmp_path)
     scan = load_scan(SIMULATED, cache)
     (entry,) = tmp_path.iterdir()
-    cache._write(scan, entry)
+    cache._write(scan, None, entry)
     assert list(tmp_path.iterdir()) == [entry]
 
 
