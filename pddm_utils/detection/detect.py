@@ -233,7 +233,7 @@ def contrast_of_name(scan: Path) -> str:
     other = sorted(words & _OTHER_KINDS) or (["FLAIR"] if _FLAIR.search(name) else [])
     if len(found) != 1 or other:
         reason = f"speaks of {found[0]} and of {other[0]}" if found and other else "does not say one contrast"
-        raise InputError(f"{scan.name}: the name {reason}; pass contrast='T1' or 'T2'")
+        raise InputError(f"{scan.name}: the name {reason}; pass contrast='T1', 'T2' or 'FLAIR'")
     return found[0]
 
 

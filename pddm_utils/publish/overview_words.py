@@ -153,7 +153,7 @@ def _large_lesions(found: dict[str, Panel]) -> list[str]:
         expect += f"; {ms.by_patient.loc[use].iloc[0]:.3f} for one real patient on T2"
         outside = summary_table(ms.scores, "false_positive_ml").set_index("method")["mean"][use]
         mind += f"; on those T2 scans it marks {outside:.0f} ml outside the lesions"
-    return ["large, smooth lesions, bright or dark", METHOD_NAMES[use], expect, _price(one, use), mind]
+    return ["large, smooth lesions on T1 or T2", METHOD_NAMES[use], expect, _price(one, use), mind]
 
 
 def _no_training(found: dict[str, Panel]) -> list[str]:
