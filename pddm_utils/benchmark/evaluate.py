@@ -157,10 +157,8 @@ def score_test_scans(
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
-            inserted = row.inserted_lesion is not None
-            twin = (
-                load_twin(row, cache) if inserted and isinstance(cache, ScanCache) else None
-            )  # packed files have none
+            # a packed scan keeps no word of what was inserted
+            twin = load_twin(row, cache) if row.inserted_lesion and isinstance(cache, ScanCache) else None
             restored = restoration_scores(scan, reconstruction, twin)
             scans.append({**_scan_scores(scan, reconstruction, residual), **restored, **times})
         oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}

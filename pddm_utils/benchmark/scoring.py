@@ -15,8 +15,8 @@ from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import PreparedScans, load_scan
 from pddm_utils.data.scan import Scan
-from pddm_utils.detection.z_score import lesion_z_score
-from pddm_utils.evaluation.places import LARGEST_SCORE, HealthyPlaces, PlaceStatistics, towards_lesions
+from pddm_utils.detection.z_score import lesion_z_score, residuals_by_place
+from pddm_utils.evaluation.places import LARGEST_SCORE, PlaceStatistics, towards_lesions
 from pddm_utils.methods.base import Method, UnlearnedMethod
 from pddm_utils.methods.registry import FLOORS
 
@@ -89,8 +89,6 @@ def scored(
         return method  # floors keep their own
     if settings.score == "signed":
         return TowardsLesions(method)
-    seen = HealthyPlaces()
-    for row in reference_rows(rows, cache, settings.selection_slice_step):
-        scan = every_nth_slice(load_scan(row, cache), settings.selection_slice_step)
-        seen.add(scan.image - method.reconstruct(scan, timestep), scan.brain_mask)
-    return TowardsLesions(method, seen.statistics())
+    step = settings.selection_slice_step
+    healthy = (every_nth_slice(load_scan(row, cache), step) for row in reference_rows(rows, cache, step))
+    return TowardsLesions(method, residuals_by_place(healthy, lambda scan: method.reconstruct(scan, timestep)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -13,6 +13,19 @@ from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES, HealthyQuantile
 
 REFERENCE_SUBJECTS = 20  # healthy training subjects: validation subjects may share their anatomy with lesioned ones
 REFERENCE_SLICE_STEP = 3  # every third slice of them, as in the validation search
+
+
+def residuals_by_place(scans: Iterable[Scan], rebuild: Callable[[Scan], np.ndarray]) -> PlaceStatistics:
+    """Mean and spread by place of x - x^ over healthy scans.
+
+    Args:
+        scans: prepared, whose anatomy no scored scan shares.
+        rebuild: x^ of a scan, `(D, H, W)` in [0, 1].
+    """
+    seen = HealthyPlaces()
+    for scan in scans:
+        seen.add(scan.image - rebuild(scan), scan.brain_mask)
+    return seen.statistics()
 
 
 def lesion_z_score(scan: Scan, reconstruction: np.ndarray, places: PlaceStatistics | HealthyPlaces) -> np.ndarray:

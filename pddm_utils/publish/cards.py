@@ -22,10 +22,15 @@ from pddm_utils.data.scan import QUARTILES
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.soop_table import LEVEL_MM
 from pddm_utils.detection.quality import healthy_reference
-from pddm_utils.detection.z_score import REFERENCE_SLICE_STEP, REFERENCE_SUBJECTS, z_score_thresholds
+from pddm_utils.detection.z_score import (
+    REFERENCE_SLICE_STEP,
+    REFERENCE_SUBJECTS,
+    residuals_by_place,
+    z_score_thresholds,
+)
 from pddm_utils.diffusion.network import parameter_count
 from pddm_utils.diffusion.pipeline import load_pipeline
-from pddm_utils.evaluation.places import HealthyPlaces, PlaceStatistics
+from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, open_method
 from pddm_utils.training.loop import read_training
@@ -138,11 +143,10 @@ def _healthy_facts(
     reference with which `detect` warns where a scan is unlike them.
     """
     method, cache = open_method(name, settings, folder=source), ScanCache(runs / "cache")
-    rows, healthy = cohort_rows(settings), HealthyPlaces()
-    for row in healthy_rows(rows, "train")[: _reference_subjects(settings)]:
-        scan = every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP)
-        healthy.add(scan.image - method.reconstruct(scan, timestep), scan.brain_mask)
-    healthy.statistics().save(places)
+    rows = cohort_rows(settings)
+    reference = healthy_rows(rows, "train")[: _reference_subjects(settings)]
+    healthy = (every_nth_slice(load_scan(row, cache), REFERENCE_SLICE_STEP) for row in reference)
+    residuals_by_place(healthy, lambda scan: method.reconstruct(scan, timestep)).save(places)
     scans = (load_scan(row, cache) for row in healthy_rows(rows, "val"))
     pairs = [(scan, method.reconstruct(scan, timestep)) for scan in scans]
     called = {"called": "lesion-free"} if settings.cohort == "soop" else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,14 +97,7 @@ def panels(results: Path) -> list[Panel]:
     for one in _CANDIDATES:
         if not all((results / name / "scores.csv").is_file() for name in one.folders):
             continue
-        full = Panel(
-            one.dataset,
-            one.folders,
-            one.lesions,
-            one.scans,
-            one.simulated,
-            read_runs(*(results / name for name in one.folders)),
-        )
+        full = dataclasses.replace(one, runs=read_runs(*(results / name for name in one.folders)))
         if len(full.scores):
             found.append(full)
     return found

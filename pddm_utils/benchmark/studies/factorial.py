@@ -30,7 +30,7 @@ from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import ScanCache, prepare_all
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
-from pddm_utils.detection.z_score import lesion_z_score
+from pddm_utils.detection.z_score import lesion_z_score, residuals_by_place
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.evaluation.metrics import average_precision, brain_median, healthy_l1
 from pddm_utils.evaluation.places import HealthyPlaces, PlaceStatistics, towards_lesions
@@ -235,10 +235,7 @@ def _scores(
     run: Factorial, facts: Mapping[str, Any], reference: Sequence[ManifestRow], rebuild: Rebuilder
 ) -> pd.DataFrame:
     """A row for each validation scan; what is usual at each place is learnt from the rebuilt reference scans."""
-    seen, rows = HealthyPlaces(), []
-    for scan in map(run.scan, reference):
-        seen.add(scan.image - rebuild(scan), scan.brain_mask)
-    places = seen.statistics()
+    places, rows = residuals_by_place(map(run.scan, reference), rebuild), []
     for row in run.val:
         scan = run.scan(row)
         scores = map_scores(scan, rebuild(scan), places)
