@@ -34,6 +34,7 @@ from pddm_utils.core.settings import load_settings
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.detection.detect import detect
+from pddm_utils.detection.model import load_model
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.methods.registry import METHOD_NAMES
 from pddm_utils.publish.__main__ import main as publish_main
@@ -201,7 +202,30 @@ def test_published_models_are_what_detect_takes(benchmark: Benchmark, monkeypatc
             found = detect(tmp_path / "scan.nii.gz", contrast="T2", model=str(folder), map_kind=map_kind)
             assert found.timestep == used.timestep.iloc[0]
             assert found.threshold == json.loads((folder / "detection.json").read_text())[key]["healthy-quantile-0.99"]
-        assert f"index {found.timestep}" in (folder / "README.md").read_text()
+        assert f"| noise level | index {found.timestep}, chosen" in (folder / "README.md").read_text()
+
+
+def test_a_published_dae_is_what_detect_takes(monkeypatch, tmp_path: Path) -> None:
+    """A model without noise: no level, no pipeline, one pass."""
+    monkeypatch.setattr("pddm_utils.publish.cards.weights_root", lambda: tmp_path / "weights")
+    settings = load_settings("smoke", TINY | {"methods": ["dae"], "seeds": [0], "train_steps": 1})
+    made = Benchmark(settings, False, tmp_path / "runs", tmp_path / "results")
+    run_benchmark(made)
+    (folder,) = publish(settings, made.runs, made.results)
+    assert "| noise level | none |" in (folder / "README.md").read_text()
+    scan = prepare_scan(ManifestRow("s", "simulated:210003", "", "", "test", "simulated-t2-healthy", "T2"))
+    nib.save(nib.Nifti1Image(scan.image.T, scan.affine), tmp_path / "scan.nii.gz")
+    found = detect(tmp_path / "scan.nii.gz", out=tmp_path / "out", contrast="T2", model=str(folder))
+    facts = json.loads((folder / "detection.json").read_text())
+    assert found.timestep is None and found.threshold == facts["thresholds"]["healthy-quantile-0.99"]
+    assert "<td>noise level (timestep)</td><td>none</td>" in (tmp_path / "out" / "report.html").read_text()
+    model = load_model(folder)
+    np.testing.assert_array_equal(model.reconstruct(found.scan), found.prepared_reconstruction)
+    with pytest.raises(InputError, match="no diffusion model"):
+        model.pipeline  # noqa: B018
+    (folder / "training.json").write_text("{")
+    with pytest.raises(InputError, match="training.json: missing or damaged"):
+        load_model(folder)
 
 
 def test_publishing_what_was_not_trained_is_refused(capsys, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Detection:
         scan: the prepared scan.
         prepared_reconstruction, prepared_map, prepared_mask: the same in the prepared frame, `(D, H, W)`.
         model: name of the model.
-        timestep: its noise level.
+        timestep: its noise level; None for a model without noise.
         threshold: the healthy-quantile threshold (0.99) of this kind of map.
         quality: how far the scan lies from the healthy scans behind that threshold, with warnings.
         map_kind: `residual` or `z-score`; `MAP_UNITS` has the unit of map and threshold.
@@ -59,7 +59,7 @@ class Detection:
     prepared_map: np.ndarray
     prepared_mask: np.ndarray
     model: str
-    timestep: int
+    timestep: int | None
     threshold: float
     quality: Quality
     map_kind: str = "residual"
@@ -178,7 +178,7 @@ def detect(
     places = chosen.places() if map_kind == "z-score" else None
     row = _row(Path(scan), "" if brain_mask is None else str(brain_mask), contrast, chosen.scaling)
     prepared, level, reference, notes = _read(row, chosen.level_mm)
-    reconstruction = chosen.pipeline.reconstruct_volume(prepared.image, prepared.brain_mask, chosen.timestep)
+    reconstruction = chosen.reconstruct(prepared)
     values, threshold = _scores(prepared, reconstruction, chosen, places)
     found = drop_small_components(values > threshold)
     quality = _quality(prepared, reconstruction, chosen, reference)

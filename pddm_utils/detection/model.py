@@ -1,4 +1,4 @@
-"""A model that is ready to find anomalies: its pipeline, noise level and thresholds."""
+"""A model that is ready to find anomalies: its network, noise level and thresholds."""
 
 from __future__ import annotations
 
@@ -9,30 +9,51 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import user_path
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder, weights_root
-from pddm_utils.data.scan import CONTRASTS, PERCENTILES, SCALINGS
+from pddm_utils.data.scan import CONTRASTS, PERCENTILES, SCALINGS, Scan
 from pddm_utils.detection.quality import HISTOGRAM_BINS, QUANTITIES
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.base import open_recorded
+from pddm_utils.methods.network_method import WEIGHTS, NetworkMethod
 
 
 @dataclass(frozen=True)
 class DetectionModel:
-    """A trained pipeline, and what was chosen for it on validation scans.
+    """A trained model, and what was chosen for it on validation scans.
 
     Attributes:
         folder: where its weights and its `detection.json` lie.
-        pipeline: makes a pseudo-healthy scan.
+        rebuilder: makes a pseudo-healthy scan: the pipeline of a diffusion model, or a method of one pass such as DAE.
         facts: the content of `detection.json`.
     """
 
     folder: Path
-    pipeline: PatchedReconstructionPipeline
+    rebuilder: PatchedReconstructionPipeline | NetworkMethod
     facts: dict[str, Any]
+
+    @property
+    def pipeline(self) -> PatchedReconstructionPipeline:
+        """That of a diffusion model.
+
+        Raises:
+            InputError: the model is none.
+        """
+        if isinstance(self.rebuilder, NetworkMethod):
+            raise InputError(f"{self.name} is no diffusion model and has no pipeline; use its `reconstruct`")
+        return self.rebuilder
+
+    def reconstruct(self, scan: Scan) -> np.ndarray:
+        """Pseudo-healthy volume, `(D, H, W)` float32 in [0, 1], at the model's noise level."""
+        if isinstance(self.rebuilder, NetworkMethod):
+            return self.rebuilder.reconstruct(scan)
+        return self.rebuilder.reconstruct_volume(scan.image, scan.brain_mask, self.timestep)
 
     @property
     def name(self) -> str:
@@ -55,13 +76,13 @@ class DetectionModel:
         return self.facts.get("level_mm")
 
     @property
-    def timestep(self) -> int:
-        """Noise level, an index of the schedule, chosen on validation subjects."""
-        return self.facts["timestep"]
+    def timestep(self) -> int | None:
+        """Noise level, an index of the schedule, chosen on validation subjects; None for a model without noise."""
+        return self.facts.get("timestep")
 
     @property
     def alpha_bar(self) -> float:
-        """Share of the slice's variance that is left at `timestep`."""
+        """Share of the slice's variance that is left at `timestep` of a diffusion model."""
         return self.pipeline.scheduler.alphas_cumprod[self.timestep].item()
 
     @property
@@ -111,10 +132,13 @@ def load_model(name: str | Path) -> DetectionModel:
     folder = _folder_of(name)
     facts = detection_facts(folder)
     fast_cpu()
-    pipeline = _pipeline(folder, _state(folder))
-    if facts["timestep"] >= len(pipeline.scheduler.alphas_cumprod):
-        raise _damaged(folder, f"timestep {facts['timestep']} is beyond the model's schedule")
-    return DetectionModel(folder, pipeline, facts)
+    rebuilder = _rebuilder(folder, _state(folder))
+    if not isinstance(rebuilder, NetworkMethod):
+        if "timestep" not in facts:
+            raise _damaged(folder, "KeyError: 'timestep'")
+        if facts["timestep"] >= len(rebuilder.scheduler.alphas_cumprod):
+            raise _damaged(folder, f"timestep {facts['timestep']} is beyond the model's schedule")
+    return DetectionModel(folder, rebuilder, facts)
 
 
 def shipped_facts(name: str) -> dict[str, Any]:
@@ -127,16 +151,21 @@ def shipped_facts(name: str) -> dict[str, Any]:
 
 
 def _folder_of(name: str | Path) -> Path:
-    if Path(name).name == str(name) and (weights_root() / name / "model_index.json").is_file():
+    if Path(name).name == str(name) and (weights_root() / name / "detection.json").is_file():
         return weights_folder(str(name))
     folder = user_path(name).resolve()  # with a name of its own, also for "."
     return folder if folder.is_dir() else weights_folder(str(name))
 
 
 @lru_cache(maxsize=4)
-def _pipeline(folder: Path, _: tuple[Any, ...]) -> PatchedReconstructionPipeline:
-    """The pipeline of a folder, kept as long as its files stay as they are."""
-    return load_pipeline(folder)
+def _rebuilder(folder: Path, _: tuple[Any, ...]) -> PatchedReconstructionPipeline | NetworkMethod:
+    """What lies in a folder, kept as long as its files stay as they are."""
+    if not (folder / WEIGHTS).is_file():
+        return load_pipeline(folder)
+    method = open_recorded(folder)
+    if not isinstance(method, NetworkMethod):
+        raise InputError(f"{folder}: {method.name} rebuilds nothing that `detect` could use; take another model")
+    return method
 
 
 def _state(folder: Path) -> tuple[Any, ...]:
@@ -182,7 +211,7 @@ def _check_facts(facts: dict[str, Any]) -> None:
     for number in (facts["thresholds"][DEFAULT_RULE], reference["scans"], *reference["histogram"], *numbers):
         if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
             raise ValueError(f"{number!r} in place of a number")
-    if type(facts["timestep"]) is not int or facts["timestep"] < 0:
+    if "timestep" in facts and (type(facts["timestep"]) is not int or facts["timestep"] < 0):
         raise ValueError(f"timestep {facts['timestep']!r}")
     if facts.get("scaling", PERCENTILES) not in SCALINGS:
         raise ValueError(f"scaling {facts['scaling']!r}")

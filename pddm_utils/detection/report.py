@@ -84,7 +84,7 @@ def _table(facts: Mapping[str, Any]) -> str:
     rows = {
         "anomaly map": f"{facts['map']} ({facts['map_unit']})",
         "model": facts["model"],
-        "noise level (timestep)": facts["timestep"],
+        "noise level (timestep)": "none" if facts["timestep"] is None else facts["timestep"],
         f"threshold ({rule})": f"{facts['threshold']:.3f}",
         "above the threshold": f"{facts['anomalous_ml']:.1f} ml",
         "assessed (brain, eroded)": f"{facts['assessed_ml']:.0f} of {facts['brain_ml']:.0f} ml",

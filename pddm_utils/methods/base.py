@@ -10,10 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from pddm_utils.core.settings import Settings
+from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
-from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import Objective, Trainer
+from pddm_utils.methods.registry import open_method, training_key
+from pddm_utils.training.loop import Objective, Trainer, read_training
 from pddm_utils.training.samples import SliceSource, check_source
 
 
@@ -38,6 +39,22 @@ class Method(Protocol):
     def score(self, scan: Scan, reconstruction: np.ndarray) -> np.ndarray:
         """How anomalous each voxel is, `(D, H, W)` in [0, 1]: |x - x^|, where a method has no score of its own."""
         return np.abs(scan.image - reconstruction)
+
+
+def open_recorded(folder: Path) -> Method:
+    """The method whose finished training lies in a folder, with its weights.
+
+    Raises:
+        InputError: its record or its weights are missing or damaged.
+    """
+    try:
+        record = read_training(folder)
+        name, network = record["method"], record["settings"]["network"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'training.json'}: missing or damaged ({type(error).__name__}: {error}); copy the model again"
+        ) from None
+    return open_method(name, load_settings("smoke", {"network": network}), folder=folder)
 
 
 class UnlearnedMethod(Method):

@@ -69,7 +69,7 @@ METHODS: dict[str, MethodFacts] = {
     "ae": MethodFacts("AE", "#503205", "autoencoders.AE", _NETWORK),
     "vae": MethodFacts("VAE", "#9B7850", "autoencoders.VAE", _NETWORK),
     "svae": MethodFacts("VAE, spatial latent", "#E6BE91", "autoencoders.SpatialVAE", _NETWORK),
-    "dae": MethodFacts("DAE, coarse noise", "#503250", "dae.DAE", _NETWORK),
+    "dae": MethodFacts("DAE, coarse noise", "#503250", "dae.DAE", _NETWORK, shipped=True),
     "fanogan": MethodFacts("f-AnoGAN", "#0A0046", "fanogan.FAnoGAN", _LEARNING),
     "ddpm": MethodFacts("DDPM, whole image", "#E69F00", "ddpm.DDPM", _DIFFUSION, noise_level=True, shipped=True),
     "anoddpm": MethodFacts(

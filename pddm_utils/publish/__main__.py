@@ -20,7 +20,8 @@ def _models(arguments: argparse.Namespace) -> None:
 
     settings = settings_of(arguments)
     results = Path(arguments.results or Path("results") / settings.profile)
-    for folder in publish(settings, Path(arguments.runs), results):
+    methods = arguments.methods.split(",") if arguments.methods else settings.methods
+    for folder in publish(settings, Path(arguments.runs), results, methods):
         print(f"written: {folder}")
 
 
@@ -117,6 +118,7 @@ def _add_models_and_tables(commands: Commands) -> None:
         (profile_options(),),
     )
     models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
+    models.add_argument("--methods", metavar="A,B", help="which models; all when left out")
 
     tables = commands.add("tables", _tables, "bring the result tables of Markdown pages up to date", "book/results.md")
     tables.add_argument("pages", nargs="*", default=_PAGES, help="all pages with tables when left out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,12 @@ from pddm_utils.detection.z_score import (
     residuals_by_place,
     z_score_thresholds,
 )
-from pddm_utils.diffusion.network import parameter_count
-from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, open_method
 from pddm_utils.training.loop import read_training
 
-_TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)"}
+_TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)", "dae": "Denoising autoencoder (DAE)"}
 _DATA = {
     "simulated": "{train_subjects} **simulated** healthy {contrast} subjects (random warps of the MNI ICBM 152 tissue "
     "maps; not scans of people), {val_subjects} more for the validation loss and the thresholds",
@@ -64,12 +63,13 @@ Radiology at the University of Pennsylvania and are subject to the terms and con
 }
 
 
-def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
+def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str] = SHIPPED_METHODS) -> list[Path]:
     """Copy the trained models of the first seed to `weights/`, each with its card.
 
     Args:
         settings: the profile that was run with training.
         runs, results: folders of that run.
+        methods: which of its models.
 
     Returns:
         The written folders.
@@ -86,7 +86,7 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
     if run["weights"] == "shipped":
         raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
     seed, written = settings.seeds[0], []
-    for method in (name for name in settings.methods if name in SHIPPED_METHODS):
+    for method in (name for name in settings.methods if name in SHIPPED_METHODS and name in methods):
         rows = scores[
             (scores.method == method) & (scores.seed == seed) & scores.noise_level.isin(["validation", "none"])
         ]
@@ -105,8 +105,10 @@ def publish(settings: Settings, runs: Path, results: Path) -> list[Path]:
             card = _table_card(settings, source)
         else:
             facts = _facts(settings, method, rows)
-            facts |= _healthy_facts(settings, method, source, facts["timestep"], runs, temporary / HEALTHY_PLACES)
-            _set_timestep(temporary / "model_index.json", facts["timestep"])
+            level = facts.get("timestep")
+            facts |= _healthy_facts(settings, method, source, level, runs, temporary / HEALTHY_PLACES)
+            if level is not None:
+                _set_timestep(temporary / "model_index.json", level)
             (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             card = _card(settings, method, facts, source, run, _learned(scores, method, seed))
         (temporary / "README.md").write_text(card, encoding="utf-8")
@@ -123,7 +125,7 @@ def _facts(settings: Settings, method: str, rows: pd.DataFrame) -> dict[str, Any
         "cohort": settings.cohort,
         "contrast": settings.contrast,
         "method": method,
-        "timestep": int(rows.timestep.iloc[0]),
+        **({"timestep": int(rows.timestep.iloc[0])} if METHODS[method].noise_level else {}),
         "thresholds": thresholds,
         **({"scaling": QUARTILES, "level_mm": LEVEL_MM} if settings.cohort == "soop" else {}),
     }
@@ -135,7 +137,7 @@ def _reference_subjects(settings: Settings) -> int:
 
 
 def _healthy_facts(
-    settings: Settings, name: str, source: Path, timestep: int, runs: Path, places: Path
+    settings: Settings, name: str, source: Path, timestep: int | None, runs: Path, places: Path
 ) -> dict[str, Any]:
     """What healthy scans look like to the model; their residuals by place go to a file of their own.
 
@@ -185,6 +187,23 @@ Scores: `results/{settings.profile}/scores.csv`.
 """
 
 
+def _task(settings: Settings, method: str) -> str:
+    """The card's line on what the network learnt to repair."""
+    if method == "dae":
+        return "| damage | coarse noise in the brain; the network removes it, and at test time nothing is added |"
+    box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
+    return f"| diffusion | T = 1000, `{settings.schedule}`, predicts x_0, {settings.noise} noise, {box} |"
+
+
+def _loss(method: str) -> str:
+    return "squared error in [-1, 1] in the brain" if method == "dae" else "L1 in [-1, 1] inside the box"
+
+
+def _level(facts: dict[str, Any]) -> str:
+    level = f"index {facts['timestep']}, chosen on validation subjects" if "timestep" in facts else "none"
+    return f"| noise level | {level} |"
+
+
 def _made_with(settings: Settings) -> str:
     profile = settings.profile
     return f"make benchmark PROFILE={profile} && python -m pddm_utils.publish models --profile {profile}"
@@ -201,15 +220,13 @@ def _learned(scores: pd.DataFrame, method: str, seed: int) -> str:
 def _card(
     settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any], learned: str
 ) -> str:
-    record, pipeline = read_training(source), load_pipeline(source)
-    parameters = parameter_count(pipeline.unet)
+    record, parameters = read_training(source), stored_parameters(source)
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
     z_score = (
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
         f"same rule); by residuals of {_reference_subjects(settings)} training subjects: `{HEALTHY_PLACES}`"
     )
     called = facts["reference"].get("called", "healthy")
-    box = "the whole slice as one box" if method == "ddpm" else f"boxes of {settings.box_size} px on a fixed grid"
     return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
 
 For research and teaching, not for diagnosis.
@@ -218,12 +235,12 @@ For research and teaching, not for diagnosis.
 |---|---|
 | data | {_DATA[settings.cohort].format(**settings.to_dict())} |
 | network | diffusers `UNet2DModel`, size `{settings.network}`, {parameters:,} parameters, fp16 safetensors |
-| diffusion | T = 1000, `{settings.schedule}`, predicts x_0, {settings.noise} noise, {box} |
+{_task(settings, method)}
 | training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, {rates}, seed {record["seed"]} |
 | time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
-| validation loss | {record["history"][-1]["validation_loss"]:.4f} (L1 in [-1, 1] inside the box, fixed draws) |
+| validation loss | {record["history"][-1]["validation_loss"]:.4f} ({_loss(method)}, fixed draws) |
 | error | {learned} (L1 in the brain, {called} test scans) |
-| noise level | index {facts["timestep"]}, chosen on validation subjects |
+{_level(facts)}
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of {called} validation scans) |
 | z-score map | {z_score} |
 | made with | `{_made_with(settings)}` |

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from pddm_utils.core.errors import InputError
-from pddm_utils.core.settings import load_settings
 from pddm_utils.core.shipped import stored_parameters, weights_root
 from pddm_utils.data.scan import SLICE_SIZE
 from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import load_pipeline
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
+from pddm_utils.methods.base import open_recorded
 from pddm_utils.methods.dae import DAE
 from pddm_utils.methods.registry import METHODS
 from pddm_utils.training.loop import read_training
@@ -142,10 +142,8 @@ def _diffusion_model(folder: Path) -> WebModel:
 
 
 def _autoencoder(folder: Path) -> WebModel:
-    training = read_training(folder)
-    method = DAE(training["method"], load_settings("smoke", {"network": training["settings"]["network"]}))
-    method.open(folder)
-    assert method.network is not None
+    method = open_recorded(folder)
+    assert isinstance(method, DAE) and method.network is not None
     facts = _shared_facts(folder) | {"kind": "autoencoder"}
     return WebModel(folder, facts, to_onnx(method.network.cpu()), [], None)
 
