@@ -99,7 +99,7 @@ def test_thresholds_let_their_share_of_healthy_voxels_pass(places: HealthyPlaces
 
 
 def test_every_shipped_model_has_its_places_and_all_of_them_stay_small() -> None:
-    folders = [path.parent for path in weights_root().glob("*/model_index.json")]
+    folders = [path.parent for path in weights_root().glob("*/detection.json")]
     assert folders and all(PlaceStatistics.load(folder / HEALTHY_PLACES).deviation.min() > 0 for folder in folders)
     assert sum(path.stat().st_size for path in weights_root().rglob("*") if path.is_file()) < MOST_BYTES
 

@@ -29,6 +29,7 @@ from pddm_utils.detection.z_score import (
     residuals_by_place,
     z_score_thresholds,
 )
+from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
 from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, open_method
@@ -144,6 +145,7 @@ def _healthy_facts(
     Training scans give the residuals by place, validation scans all else: the thresholds of the z-score map, and the
     reference with which `detect` warns where a scan is unlike them.
     """
+    fast_cpu()
     method, cache = open_method(name, settings, folder=source), ScanCache(runs / "cache")
     rows = cohort_rows(settings)
     reference = healthy_rows(rows, "train")[: _reference_subjects(settings)]
