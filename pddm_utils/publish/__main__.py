@@ -139,9 +139,7 @@ def _add_address(commands: Commands) -> None:
 
 def _add_pictures(commands: Commands) -> None:
     profile = (profile_options(),)
-    hero = commands.add(
-        "hero", _hero, "draw the median test subject of a finished benchmark", "--profile real", profile
-    )
+    hero = commands.add("hero", _hero, "draw the median test subject of a finished benchmark", "--profile ixi", profile)
     hero.add_argument("--out", default="book/figures/hero.png")
 
     method = commands.add("method-figure", _method_figure, "draw the method on one slice of a simulated scan")

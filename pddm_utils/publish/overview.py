@@ -82,9 +82,8 @@ class Panel:
 _CANDIDATES = (
     Panel("soop-flair", ("soop",), "Real strokes", "FLAIR"),
     Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
-    Panel("mslub-t1", ("ixi",), "Real MS lesions", "T1"),
-    Panel("ixi-t1-tumour", ("ixi",), "Simulated tumours", "real T1", simulated=True),
-    Panel("ixi-t1-real-shape", ("ixi",), "Simulated strokes", "real T1", simulated=True),
+    Panel("mslub-t1", ("ixi", "real-methods", "real-floors"), "Real MS lesions", "T1"),
+    Panel("ixi-t1-tumour", ("ixi", "real-methods", "real-floors"), "Simulated tumours", "real T1", simulated=True),
 )
 
 

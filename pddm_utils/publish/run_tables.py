@@ -81,8 +81,8 @@ class Runs:
     def run(self) -> dict[str, Any]:
         """One record: settings of the first run, models, times and definitions of all."""
         first, merged = self.records[0], {}
-        for key in ("models", "reconstruction"):
-            merged[key] = {name: value for one in self.records for name, value in one.get(key, {}).items()}
+        for key in ("models", "reconstruction"):  # of what is in two runs the first one's, as of the scores
+            merged[key] = {name: value for one in self.records[::-1] for name, value in one.get(key, {}).items()}
         methods = [(name, one) for one in self.records for name in one["settings"].get("methods", [])]
         definitions = {name: one.get("definitions", {}).get(name, 1) for name, one in methods}
         settings = {**first["settings"], "methods": list(definitions)}
