@@ -32,7 +32,7 @@ from pddm_utils.detection.z_score import (
 from pddm_utils.diffusion.fast_cpu import fast_cpu
 from pddm_utils.evaluation.places import PlaceStatistics
 from pddm_utils.evaluation.thresholds import HEALTHY_QUANTILES
-from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, open_method
+from pddm_utils.methods.registry import METHODS, SHIPPED_METHODS, check_methods, open_method
 from pddm_utils.training.loop import read_training
 
 _TITLES = {"ddpm": "Whole-image DDPM", "pddpm": "Patched DDPM (pDDPM)", "dae": "Denoising autoencoder (DAE)"}
@@ -76,8 +76,9 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
         The written folders.
 
     Raises:
-        InputError: the benchmark has not finished.
+        InputError: the benchmark has not finished, or there is no such method.
     """
+    check_methods(methods)
     if settings.cohort not in _DATA:
         raise InputError(
             f"profile {settings.profile}: its cohort {settings.cohort!r} has no card or known licence; "
