@@ -152,7 +152,7 @@ def overview_block(results: Path) -> str:
         cells = [_cell(one, name) for one in found]
         rows.append([label(name, found) + ", no network" * (name in FLOORS), *cells, *cost_of(name, found)])
     note = (
-        "AUPRC; in brackets the range that the mean over people is 95 % sure to lie in; two patients: one number each."
+        "AUPRC; in brackets the 95 % confidence interval of the mean over people; two patients: one number each."
         f" CPU minutes: of one training. {OLDER}: by an older definition of the method."
     )
     return markdown_table([*header, "CPU min of training", "network passes a slice"], rows) + f"\n\n{note}"
