@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pddm_utils.benchmark.gpu.wheels import NEEDED, pure_requirements
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.packed import PackedScans, pack_scans
+from pddm_utils.data.prepare import ScanCache, data_digest, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
 
@@ -36,12 +38,15 @@ def made(subject: str, slices: int, lesioned: bool, split: str) -> tuple[Manifes
 
 def test_scans_come_back_as_they_were_packed(tmp_path: Path) -> None:
     scans = [made("a", 3, False, "train"), made("bb", 1, True, "test"), made("ccc", 2, False, "train")]
+    row, scan = scans[2]
+    scans.append((replace(row, dataset="again"), replace(scan, dataset="again", image=scan.image[:, ::-1].copy())))
+    scans[3][1].image[~scan.brain_mask] = 0  # a twin: the same subject and brain, so its differences are written
     path = tmp_path / "cohort.safetensors"
     pack_scans(path, scans, {"key": "k"})
-    packed = PackedScans(path)
+    packed, cache = PackedScans(path), ScanCache(tmp_path / "cache")
     assert packed.facts == {"key": "k"} and b"somewhere" not in path.read_bytes()
     for row, (before, scan) in zip(packed.rows, scans, strict=True):
-        found = packed.load(row)
+        found = load_scan(row, cache)
         assert (row.subject, row.split, bool(row.lesion_mask)) == (
             before.subject,
             before.split,
@@ -49,13 +54,23 @@ def test_scans_come_back_as_they_were_packed(tmp_path: Path) -> None:
         )
         assert np.abs(found.image - scan.image).max() <= 0.5 / 255 + 1e-6
         assert np.array_equal(found.brain_mask, scan.brain_mask) and np.array_equal(found.lesion_mask, scan.lesion_mask)
-        assert np.array_equal(found.affine, scan.affine) and packed.slice_count(row) == len(scan.image)
+        assert np.array_equal(found.affine, scan.affine)
+        assert (found.dataset, found.subject) == (row.dataset, row.subject) == (scan.dataset, scan.subject)
     healthy = [packed.rows[0], packed.rows[2]]
-    levels, slices = packed.slices_of(healthy), HealthySlices(healthy, packed)
+    levels, slices = packed.slices_of(healthy), HealthySlices(healthy, cache)
     assert len(levels) == len(slices) == 5
     assert all(np.allclose(levels[number] / 255, slices[number], atol=1e-6) for number in range(5))
-    with pytest.raises(IndexError, match="slice 3 of mine/a, which has 3"):
-        packed.cached_slice(packed.rows[0], 3)
+
+
+def test_keys_of_packed_scans_depend_on_what_the_file_holds(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "cohort.safetensors" for name in ("one", "same", "other")]
+    for path, slices in zip(paths, (2, 2, 3), strict=True):
+        path.parent.mkdir()
+        pack_scans(path, [made("a", slices, False, "train"), made("b", 1, True, "test")], {})
+    one, same, other = (data_digest(PackedScans(path).rows) for path in paths)
+    assert one == same != other
+    with pytest.raises(InputError, match="no such file"):
+        data_digest([replace(PackedScans(paths[0]).rows[0], image=f"packed:{tmp_path / 'none'}:0")])
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-40], lambda content: b"", lambda content: b"x" * 300])

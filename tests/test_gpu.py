@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pddm_utils.benchmark.gpu.device_checks import CHECKS, Check, run_check
-from pddm_utils.benchmark.gpu.pairs import pack_model
+from pddm_utils.benchmark.gpu.pairs import pack_folder
 from pddm_utils.benchmark.gpu.record import Clock, Record, peak_of
 from pddm_utils.benchmark.gpu.speed import covered, largest_rate, naive_reconstruction
 from pddm_utils.benchmark.gpu.stages import GpuRun
@@ -23,6 +23,7 @@ from pddm_utils.diffusion.boxes import noise_boxes
 from pddm_utils.diffusion.network import make_network
 from pddm_utils.diffusion.noise import simplex_noise
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, make_scheduler
+from pddm_utils.methods.dae import NOISE_STD, coarse_noise
 from pddm_utils.methods.registry import method_class
 from pddm_utils.training.device import DeviceSlices
 from pddm_utils.training.loop import read_training
@@ -76,6 +77,16 @@ def test_a_batch_depends_on_its_first_sample_and_the_seed() -> None:
     )
     assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(again).values(), strict=True))
     assert not torch.equal(first.noisy, later.noisy) and not torch.equal(first.noisy, other.noisy)
+
+
+def test_an_autoencoder_draws_its_noise_on_the_device() -> None:
+    source, made = DeviceSlices(levels(), "cpu"), objective("dae")
+    first, again, later = (made.draw(source, 0, range(start, start + 4)) for start in (0, 0, 4))
+    same = objective("pddpm").draw(source, 0, range(4))
+    assert torch.equal(first.clean, same.clean), "the slices that the diffusion models see"
+    noises = [coarse_noise(batch) for batch in (first, again, later)]
+    assert torch.equal(noises[0], noises[1]) and not torch.equal(noises[0], noises[2])
+    assert noises[0].shape == (4, 1, 32, 32) and 0.1 < noises[0].std() < NOISE_STD
 
 
 @pytest.mark.parametrize("power", [1, 3])
@@ -165,9 +176,8 @@ def test_a_record_keeps_what_is_done_and_refuses_another_run(tmp_path: Path) -> 
 
 def test_a_model_that_is_too_large_does_not_travel(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    with (tmp_path / "model" / "weights.safetensors").open("wb") as file:
-        file.truncate(16 * 2**20)
-    assert pack_model(tmp_path / "model", tmp_path / "model.zip") == "not packed: 16 MiB"
+    (tmp_path / "model" / "weights.safetensors").write_bytes(np.random.default_rng(0).bytes(16 * 2**20))
+    assert pack_folder(tmp_path / "model", tmp_path / "model.zip") == "not packed: 16 MiB"
     assert not (tmp_path / "model.zip").exists()
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow, lesion_family
-from pddm_utils.data.prepare import PreparedScans, ScanCache, load_scan, load_twin
+from pddm_utils.data.prepare import ScanCache, load_scan, load_twin
 from pddm_utils.data.scan import VOXEL_VOLUME_ML, Scan
 from pddm_utils.evaluation.metrics import (
     average_precision,
@@ -59,7 +59,7 @@ def nth_slices(count: int, step: int) -> slice:
 
 
 def score_noise_level(
-    method: Method, rows: Iterable[ManifestRow], cache: PreparedScans, timestep: int | None, slice_step: int
+    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None, slice_step: int
 ) -> pd.DataFrame:
     """AUPRC of every lesioned validation subject at one noise level, on every `slice_step`-th slice.
 
@@ -93,7 +93,7 @@ def choose_timesteps(selection: pd.DataFrame, settings: Settings) -> dict[str, i
 
 
 def validation_thresholds(
-    method: Method, rows: Iterable[ManifestRow], cache: PreparedScans, timestep: int | None
+    method: Method, rows: Iterable[ManifestRow], cache: ScanCache, timestep: int | None
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Thresholds that never see a test scan.
 
@@ -123,7 +123,7 @@ def score_test_scans(
     method: Method,
     thresholds: tuple[dict[str, float], dict[str, float]],
     test: list[ManifestRow],
-    cache: PreparedScans,
+    cache: ScanCache,
     timestep: int | None,
     scratch: Path,
 ) -> pd.DataFrame:
@@ -157,8 +157,7 @@ def score_test_scans(
             np.save(Path(folder) / f"{number}.npy", residual, allow_pickle=False)
             if scan.lesion_mask.any():
                 curves.setdefault(row.dataset, PooledDiceCurve()).add(residual, scan.lesion_mask)
-            # a packed scan keeps no word of what was inserted
-            twin = load_twin(row, cache) if row.inserted_lesion and isinstance(cache, ScanCache) else None
+            twin = load_twin(row, cache) if row.inserted_lesion else None
             restored = restoration_scores(scan, reconstruction, twin)
             scans.append({**_scan_scores(scan, reconstruction, residual), **restored, **times})
         oracle = {dataset: curve.best_threshold()[0] for dataset, curve in curves.items()}

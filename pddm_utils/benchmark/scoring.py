@@ -13,7 +13,7 @@ import numpy as np
 from pddm_utils.benchmark.evaluate import every_nth_slice
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import PreparedScans, load_scan
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.z_score import lesion_z_score, residuals_by_place
 from pddm_utils.evaluation.places import LARGEST_SCORE, PlaceStatistics, towards_lesions
@@ -46,7 +46,7 @@ class TowardsLesions(UnlearnedMethod):
         return lesion_z_score(scan, reconstruction, self.places) / LARGEST_SCORE
 
 
-def reference_rows(rows: Sequence[ManifestRow], cache: PreparedScans, slice_step: int) -> list[ManifestRow]:
+def reference_rows(rows: Sequence[ManifestRow], cache: ScanCache, slice_step: int) -> list[ManifestRow]:
     """The first healthy training scans, with about `REFERENCE_SLICES` slices that are looked at."""
     taken, slices = [], 0
     for row in rows:
@@ -57,7 +57,7 @@ def reference_rows(rows: Sequence[ManifestRow], cache: PreparedScans, slice_step
 
 
 def score_depends_on(
-    name: str, settings: Settings, rows: Sequence[ManifestRow], cache: PreparedScans
+    name: str, settings: Settings, rows: Sequence[ManifestRow], cache: ScanCache
 ) -> tuple[dict[str, Any], list[ManifestRow]]:
     """Settings and scans that the scores of a method depend on besides those of its own.
 
@@ -74,7 +74,7 @@ def score_depends_on(
 
 
 def scored(
-    method: Method, settings: Settings, rows: Sequence[ManifestRow], cache: PreparedScans, timestep: int | None
+    method: Method, settings: Settings, rows: Sequence[ManifestRow], cache: ScanCache, timestep: int | None
 ) -> Method:
     """The method with the map that the settings ask for.
 

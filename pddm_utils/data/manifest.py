@@ -20,6 +20,7 @@ AGAIN = "-again"  # ends the name of a data set of second insertions into the sa
 EXTRACT_BRAIN = "extract"  # brain_mask value: use the fallback extraction
 
 _SIMULATED = re.compile(r"simulated:(\d+)")
+_PACKED = re.compile(r"packed:(.+):(\d+)", re.DOTALL)
 _INSERTED = re.compile(rf"insert:({'|'.join(LESION_KINDS)}):(\d+)(?::(.+))?")
 _DONORS = {"real-shape": 1, "real-ms": 1, "foreign-patch": 2}  # files that a kind of lesion takes
 _BETWEEN_DONORS = "|"
@@ -31,7 +32,7 @@ class ManifestRow:
 
     Attributes:
         subject: identifier of the person or the simulated anatomy; it belongs to one split only.
-        image: absolute path of a NIfTI file, or `simulated:<index>`.
+        image: absolute path of a NIfTI file, `simulated:<index>`, or `packed:<file>:<number>` of prepared scans.
         brain_mask: absolute path, see `load_brain_mask`; empty for skull-stripped and simulated images;
             `extract` for the fallback extraction from a T1 scan with skull.
         lesion_mask: empty (healthy), an absolute path, or `insert:<kind>:<seed>` (a lesion is drawn into the image).
@@ -63,6 +64,12 @@ class ManifestRow:
         """Index of the simulated anatomy; None for an image file."""
         match = _SIMULATED.fullmatch(self.image)
         return int(match[1]) if match else None
+
+    @property
+    def packed(self) -> tuple[str, int] | None:
+        """File of packed scans, and the number of this one in it; None for any other image."""
+        match = _PACKED.fullmatch(self.image)
+        return (match[1], int(match[2])) if match else None
 
     @property
     def inserted_lesion(self) -> tuple[str, int] | None:

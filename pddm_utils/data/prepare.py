@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -27,6 +26,7 @@ from pddm_utils.data.frame import Frame, to_frame
 from pddm_utils.data.insertion import insert_into
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
 from pddm_utils.data.mask_files import load_brain_mask, load_lesion_mask
+from pddm_utils.data.packed import open_packed
 from pddm_utils.data.scan import PERCENTILES, SLICE_SIZE, VOXEL_SIZE_MM, Scan, scale_to_unit_range
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
@@ -36,7 +36,6 @@ from pddm_utils.data.volume import LoadedVolume, load_volume, save_nifti, to_sca
 __all__ = [
     "Frame",
     "LoadedVolume",
-    "PreparedScans",
     "ScanCache",
     "data_digest",
     "load_brain_mask",
@@ -77,6 +76,9 @@ def prepare_scan(row: ManifestRow) -> Scan:
 @threadpool_limits.wrap(limits=1, user_api="blas")  # sums of several threads have other last digits
 def _prepare(row: ManifestRow) -> tuple[Scan, np.ndarray | None]:
     """The scan, and where a lesion was inserted its healthy twin `(D, H, W)`, scaled as the scan is."""
+    if row.packed is not None:
+        file, number = row.packed
+        return open_packed(file).load(number), None
     if row.inserted_lesion is None:
         frame = (
             _frame_of_files(row) if row.simulated_index is None else _simulated(row.simulated_index, row.contrast)[0]
@@ -132,20 +134,7 @@ def _frame_of_files(row: ManifestRow) -> Frame:
     return to_frame(loaded, inside, load_lesion_mask(lesion_path, loaded) if lesion_path else None)
 
 
-class PreparedScans(Protocol):
-    """Where prepared scans come from: a `ScanCache`, or a file of them (`pddm_utils.data.packed`)."""
-
-    def load(self, row: ManifestRow) -> Scan:
-        """The whole scan of a row."""
-
-    def slice_count(self, row: ManifestRow) -> int:
-        """Number of its axial slices."""
-
-    def cached_slice(self, row: ManifestRow, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image `(96, 96)` float32 in [0, 1] and brain mask `(96, 96)` bool of one slice."""
-
-
-def load_scan(row: ManifestRow, cache: PreparedScans) -> Scan:
+def load_scan(row: ManifestRow, cache: ScanCache) -> Scan:
     """The prepared scan of a manifest row, from the cache where it is there and else prepared now.
 
     Args:
@@ -366,6 +355,8 @@ def _scaling_key(row: ManifestRow) -> list[str]:
 
 def _content_hash(value: str) -> str:
     """Hash of a file's bytes; empty cells and `simulated:`, `insert:`, `extract` stand for themselves."""
+    if packed := ManifestRow("", value, "", "", "", "", "").packed:
+        return f"packed:{_content_hash(packed[0])}:{packed[1]}"
     if not value or value == EXTRACT_BRAIN or value.startswith("simulated:"):
         return value
     if value.startswith("insert:"):

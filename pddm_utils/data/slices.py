@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import PreparedScans, load_scan
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.scan import Scan
 
 
@@ -27,7 +27,7 @@ class HealthySlices:
         (96, 96)
     """
 
-    def __init__(self, rows: Sequence[ManifestRow], cache: PreparedScans) -> None:
+    def __init__(self, rows: Sequence[ManifestRow], cache: ScanCache) -> None:
         lesioned = [row.scan_id for row in rows if row.lesion_mask]
         if lesioned:
             raise ValueError(f"{lesioned[0]} has a lesion; train on healthy scans only")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.fast_cpu import for_inference
 from pddm_utils.methods.base import LearnedMethod, subject_seed
-from pddm_utils.training.samples import torch_generators
+from pddm_utils.training.device import DeviceSlices
+from pddm_utils.training.samples import SliceSource, torch_generators
 
 WEIGHTS = "model.safetensors"
 _SLICES_AT_ONCE = 32  # bounds the memory of a network call
@@ -26,29 +27,41 @@ _SLICES_AT_ONCE = 32  # bounds the memory of a network call
 
 @dataclass(frozen=True)
 class SliceBatch:
-    """Slices of one step, and for each a source of whatever randomness the loss needs.
+    """Slices of one step, and a source of whatever randomness the loss needs.
 
     Attributes:
         clean: `(B, 1, H, W)` in [-1, 1].
-        generators: one for each sample, on the CPU.
+        generators: one for each sample, on the CPU; or one for all, on the device of the slices.
     """
 
     clean: torch.Tensor
-    generators: list[torch.Generator]
+    generators: list[torch.Generator] | torch.Generator
 
     def normal(self, *shape: int) -> torch.Tensor:
         """Standard normal numbers `(B, *shape)`."""
-        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.clean.device)
+        return self._drawn(torch.randn, shape)
 
     def uniform(self, *shape: int) -> torch.Tensor:
         """Numbers `(B, *shape)` in [0, 1)."""
-        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.clean.device)
+        return self._drawn(torch.rand, shape)
+
+    def _drawn(self, kind: Callable[..., torch.Tensor], shape: tuple[int, ...]) -> torch.Tensor:
+        device = self.clean.device
+        if isinstance(self.generators, torch.Generator):
+            return kind((len(self.clean), *shape), generator=self.generators, device=device)
+        return torch.stack([kind(shape, generator=one) for one in self.generators]).to(device)
 
 
 class NetworkMethod(LearnedMethod):
     """Trained by the common loop, stored as `model.safetensors`, applied slice by slice."""
 
     network: nn.Module | None = None
+
+    def draw(self, source: SliceSource, seed: int, samples: range, device: torch.device | str = "cpu") -> Any:
+        """A batch of the samples with these global numbers, drawn where the slices lie."""
+        if isinstance(source, DeviceSlices):
+            return SliceBatch(*source.draw(seed, samples))
+        return super().draw(source, seed, samples, device)
 
     def batch(self, clean: torch.Tensor, rngs: Sequence[np.random.Generator]) -> Any:
         """The slices, and a generator for each."""

@@ -133,8 +133,8 @@ class DeviceTrainer(Trainer):
         return loss.detach()
 
     def replace_gradients(self, batch: Any) -> torch.Tensor:
-        """The same in the place of those there are."""
-        if self.graph:
+        """The same in the place of those there are; no graph where the loss draws, from a generator in the batch."""
+        if self.graph and all(isinstance(value, torch.Tensor) for value in vars(batch).values()):
             self._graphed = self._graphed or GraphedGradients(self.gradients, self.network, batch)
             return self._graphed(batch)
         self.network.zero_grad(set_to_none=True)

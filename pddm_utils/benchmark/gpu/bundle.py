@@ -22,9 +22,9 @@ from pddm_utils.data.packed import PackedScans, pack_scans
 from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all
 from pddm_utils.data.scan import Scan
 
-PROFILES = ("gpu-soop", "gpu-ixi", "gpu-simulated")
+PROFILES = ("gpu-ixi", "gpu-simulated", "gpu-soop")
 TRAINING_SLICE_STEP = 4  # of a training volume every so many slices travel: neighbours look alike
-LARGEST_MIB = 40  # with the 20 MiB of a checkout, 60
+LARGEST_MIB = 50
 
 
 def make_bundle(out: Path, runs: Path, profiles: Sequence[str] = (), jobs: int = 1) -> list[str]:
@@ -84,10 +84,18 @@ def _write_wheels(folder: Path) -> dict[str, tuple[str, str]]:
     return wheels | {repack(name, folder).name: (name, versions) for name, versions in pure_requirements().items()}
 
 
+def _holds(path: Path, key: str) -> bool:
+    """Whether a file of packed scans is there, whole, of this version and with this key."""
+    try:
+        return PackedScans(path).facts["key"] == key
+    except InputError:
+        return False
+
+
 def _pack_cohort(path: Path, settings: Settings, rows: list[ManifestRow], cache: ScanCache, jobs: int) -> None:
     """The scans of a profile in one file; one that holds them already is left as it is."""
     key = key_of([settings.to_dict(), TRAINING_SLICE_STEP], rows)
-    if path.is_file() and PackedScans(path).facts["key"] == key:
+    if _holds(path, key):
         return
     prepare_all(rows, cache, jobs=jobs)
 

@@ -1,11 +1,14 @@
-"""DDPM and pDDPM at equal compute on a packed cohort: trained on the device, scored, and packed to travel back."""
+"""Methods with equal steps on a packed cohort: trained on the device, scored by the benchmark, packed to go back."""
 
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import time
 import zipfile
-from collections.abc import Sequence
+from functools import cached_property
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +16,49 @@ import pandas as pd
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from pddm_utils.benchmark.evaluate import choose_timesteps, score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.gpu.speed import synchronise
-from pddm_utils.benchmark.scoring import scored
+from pddm_utils.benchmark.run import Benchmark, run_benchmark
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file
 from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.packed import PackedScans
-from pddm_utils.methods.pipeline_method import PipelineMethod
+from pddm_utils.data.packed import PackedScans, open_packed
+from pddm_utils.methods.base import LearnedMethod
 from pddm_utils.methods.registry import make_method
 from pddm_utils.training.device import DeviceSlices, DeviceTrainer
 
-METHODS = ("ddpm", "pddpm")
+PAIR = ("ddpm", "pddpm")  # whose weights travel back
 LARGEST_FILE_MIB = 16  # that travels back
 PAPER_STEPS, PAPER_BATCH, PAPER_RATE = 19_200, 32, 1e-4  # of a whole training of the paper's network
 _TIMED, _FEWEST = 3, 2  # steps
-_TRAINING_SHARE = 0.6  # of a pair's time; the rest is for its scores
+_TRAINING_SHARE = 0.85  # of a pair's time; scoring goes on beside the next pair's training
+_SIDE_BY_SIDE = 3  # pairs that are scored at once, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedBenchmark(Benchmark):
+    """A benchmark on packed scans, whatever the cohort of its profile.
+
+    Attributes:
+        packed: the file of them.
+    """
+
+    packed: str = ""
+
+    @cached_property
+    def rows(self) -> list[ManifestRow]:
+        """All scans of the file."""
+        return open_packed(self.packed).rows
 
 
 class Pair:
-    """Both methods with one network on one cohort.
+    """DDPM, pDDPM and whatever else the profile compares them with, with one network on one cohort.
 
     Args:
         cohort: packed; its settings are the recipe.
         network: a size of `NETWORKS`.
-        large: whether this is the large network, which has the batch size and the learning rate of the paper.
+        large: whether this is the large network, which has the batch size and the learning rate of the paper; then the
+            pair is all that is compared.
     """
 
     def __init__(self, cohort: PackedScans, network: str, large: bool) -> None:
@@ -46,12 +66,17 @@ class Pair:
         self.recipe = dataclasses.replace(_recipe(cohort), network=network, seeds=(0,), mixed_precision="auto")
         if large:
             batch = min(PAPER_BATCH, self.recipe.batch_size)
-            self.recipe = dataclasses.replace(self.recipe, batch_size=batch, learning_rate=PAPER_RATE)
+            self.recipe = dataclasses.replace(self.recipe, batch_size=batch, learning_rate=PAPER_RATE, methods=PAIR)
 
     @property
     def name(self) -> str:
         """Such as `gpu-soop-middle`."""
         return f"{self.recipe.profile}-{self.network}{'-large' if self.large else ''}"
+
+    @property
+    def learners(self) -> list[str]:
+        """The methods that learn by steps; what else is fitted, such as a mean by place, the benchmark fits."""
+        return [name for name in self.recipe.methods if isinstance(make_method(name, self.recipe), LearnedMethod)]
 
     def settings(self, steps: int) -> Settings:
         """The recipe with so many steps, and a checkpoint after each third of them."""
@@ -59,22 +84,21 @@ class Pair:
             self.recipe, train_steps=steps, warmup_steps=min(100, steps // 10), checkpoint_every=max(1, steps // 3)
         )
 
-    def rows(self, split: str, lesioned: bool) -> list[ManifestRow]:
-        """Scans of a split without or with a lesion."""
-        return [row for row in self.cohort.rows if row.split == split and bool(row.lesion_mask) == lesioned]
-
-    def method(self, name: str, steps: int) -> PipelineMethod:
-        """A method that has learnt nothing yet."""
-        made: Any = make_method(name, self.settings(steps))
-        return made
+    def benchmark(self, steps: int, work: Path) -> PackedBenchmark:
+        """All of the profile on the packed scans; models and tables lie in the folder `work`."""
+        jobs = max(1, (len(os.sched_getaffinity(0)) - 1) // _SIDE_BY_SIDE)
+        path = str(self.cohort.path)
+        return PackedBenchmark(self.settings(steps), False, work, work / "results" / self.name, jobs, packed=path)
 
     def trainer(self, name: str, steps: int, folder: Path) -> DeviceTrainer:
-        """Its training, with all healthy slices in the memory of this process's device."""
-        device = PartialState().device
+        """The training of a method, with all healthy slices in the memory of this process's device."""
+        device, rows = PartialState().device, self.cohort.rows
         train, val = (
-            DeviceSlices(self.cohort.slices_of(self.rows(split, lesioned=False)), device) for split in ("train", "val")
+            DeviceSlices(self.cohort.slices_of([r for r in rows if r.split == split and not r.lesion_mask]), device)
+            for split in ("train", "val")
         )
-        return DeviceTrainer(self.method(name, steps), 0, train, val, folder)
+        method: Any = make_method(name, self.settings(steps))
+        return DeviceTrainer(method, 0, train, val, folder)
 
     def plan(self, seconds: float, folder: Path) -> dict[str, Any]:
         """How many steps each method gets, from the measured time of a few; the same in every process.
@@ -82,58 +106,37 @@ class Pair:
         The recipe's `train_steps` are the most.
 
         Args:
-            seconds: for training and scoring both.
+            seconds: for training.
             folder: for nothing that is kept.
         """
-        trainer = self.trainer(METHODS[1], self.recipe.train_steps, folder / "timed")
-        trainer.step(0)
-        synchronise(PartialState().device)
-        start = time.perf_counter()
-        for number in range(1, 1 + _TIMED):
-            trainer.step(number)
-        synchronise(PartialState().device)
-        each = (time.perf_counter() - start) / _TIMED
-        steps = int(seconds * _TRAINING_SHARE / len(METHODS) / each)
-        found = {
+        most = self.recipe.train_steps
+        each = {name: self._seconds_a_step(self.trainer(name, most, folder)) for name in self.learners}
+        steps = int(seconds * _TRAINING_SHARE / sum(each.values()))
+        found: dict[str, Any] = {
             "steps": min(max(steps, _FEWEST), self.recipe.train_steps),
             "seconds_a_step": each,
             "batch": self.recipe.batch_size,
             "processes": PartialState().num_processes,
         }
         if self.large:
-            found |= {"whole_training_steps": PAPER_STEPS, "whole_training_hours": PAPER_STEPS * each / 3600}
+            hours = {name: PAPER_STEPS * second / 3600 for name, second in each.items()}
+            found |= {"whole_training_steps": PAPER_STEPS, "whole_training_hours": hours}
         return broadcast_object_list([found])[0]
 
-    def train(self, name: str, steps: int, folder: Path) -> Path:
-        """Train a method, or go on with it; its model's folder."""
-        trainer = self.trainer(name, steps, folder / f"{self.name}-{name}")
-        return trainer.run()
+    @staticmethod
+    def _seconds_a_step(trainer: DeviceTrainer) -> float:
+        device = PartialState().device
+        trainer.step(0)
+        synchronise(device)
+        start = time.perf_counter()
+        for number in range(1, 1 + _TIMED):
+            trainer.step(number)
+        synchronise(device)
+        return (time.perf_counter() - start) / _TIMED
 
-    def score(self, name: str, steps: int, model: Path, scratch: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-        """Noise level and thresholds from validation scans, then every test scan that is packed.
-
-        Returns:
-            JSON-ready means by test set, and the rows of a `scores.csv`.
-        """
-        method, settings, cohort = self.method(name, steps), self.settings(steps), self.cohort
-        method.open(model)
-        lesioned, healthy = self.rows("val", lesioned=True), self.rows("val", lesioned=False)
-        mapped = {level: scored(method, settings, cohort.rows, cohort, level) for level in settings.timesteps}
-        selection = pd.concat(
-            score_noise_level(mapped[level], lesioned, cohort, level, settings.selection_slice_step) for level in mapped
-        )
-        timestep = choose_timesteps(selection, settings).get(name, settings.timesteps[0])
-        thresholds = validation_thresholds(mapped[timestep], lesioned + healthy, cohort, timestep)
-        test = [row for row in self.cohort.rows if row.split == "test"]
-        scores = score_test_scans(mapped[timestep], thresholds, test, cohort, timestep, scratch)
-        scores = scores.assign(pair=self.name, method=name, seed=0, timestep=timestep, network=self.network)
-        best = selection[selection.timestep == timestep].auprc.mean() if len(selection) else float("nan")
-        return {
-            "timestep": timestep,
-            "score": settings.score,
-            "validation_auprc": _number(best),
-            "test": means(scores),
-        }, scores
+    def train(self, name: str, steps: int, work: Path) -> Path:
+        """Train a method, or go on with it; its model's folder, where the benchmark looks for it."""
+        return self.trainer(name, steps, self.benchmark(steps, work).weights(name, 0)).run()
 
 
 def _recipe(cohort: PackedScans) -> Settings:
@@ -149,16 +152,22 @@ def _recipe(cohort: PackedScans) -> Settings:
         ) from None
 
 
-def means(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Mean scores of each test set over its subjects, JSON-ready; a value that does not exist there is None."""
-    one_rule = scores.drop_duplicates(["dataset", "subject"])
-    return {
-        str(dataset): {
-            "subjects": len(rows),
-            **{name: _number(rows[name].mean()) for name in ("auprc", "healthy_l1", "median_l1", "seconds")},
-        }
-        for dataset, rows in one_rule.groupby("dataset")
-    }
+def start_scoring(benchmark: Benchmark) -> BaseProcess:
+    """Score in a process of its own, beside whatever this one does next."""
+    process = multiprocessing.get_context("spawn").Process(target=run_benchmark, args=(benchmark,))
+    process.start()
+    return process
+
+
+def means(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
+    """Mean scores by method and test set over its subjects, JSON-ready; a value that does not exist there is None."""
+    one_rule = scores[scores.noise_level != "family"].drop_duplicates(["method", "dataset", "subject"])
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for (method, dataset), rows in one_rule.groupby(["method", "dataset"]):
+        values = {name: _number(rows[name].mean()) for name in ("auprc", "healthy_l1", "median_l1")}
+        timestep = int(rows.timestep.iloc[0])
+        found.setdefault(str(method), {})[str(dataset)] = {"subjects": len(rows), "timestep": timestep, **values}
+    return found
 
 
 def _number(value: float) -> float | None:
@@ -166,28 +175,18 @@ def _number(value: float) -> float | None:
     return round(float(value), 6) if value == value else None
 
 
-def pack_model(model: Path, path: Path) -> str:
-    """Put a model's folder into one file that is small enough to travel back.
+def pack_folder(folder: Path, path: Path) -> str:
+    """Put all files below a folder into one archive that is small enough to travel back.
 
     Returns:
         What became of it, in words.
     """
-    files = sorted(file for file in model.rglob("*") if file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
     size = sum(file.stat().st_size for file in files) / 2**20
-    if size > LARGEST_FILE_MIB - 0.5:
-        return f"not packed: {size:.0f} MiB"
-    with whole_file(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
-            archive.write(file, file.relative_to(model))
+            archive.write(file, file.relative_to(folder))
+    if path.stat().st_size > LARGEST_FILE_MIB * 2**20:
+        path.unlink()
+        return f"not packed: {size:.0f} MiB"
     return path.name
-
-
-def add_scores(path: Path, scores: pd.DataFrame, names: Sequence[str] = ("pair", "method")) -> None:
-    """Add rows to a table in one step, in the place of older ones of the same model."""
-    scores = scores.drop(columns=["precisions", "cpu_seconds"])
-    if path.is_file():
-        old = pd.read_csv(path)
-        same = pd.concat([old[name] == scores[name].iloc[0] for name in names], axis=1).all(axis=1)
-        scores = pd.concat([old[~same], scores])
-    with whole_file(path) as partial:
-        scores.to_csv(partial, index=False)

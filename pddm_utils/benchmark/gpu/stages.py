@@ -7,20 +7,23 @@ failed.
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from pddm_utils.benchmark.gpu.device_checks import CHECKS, run_check
-from pddm_utils.benchmark.gpu.pairs import METHODS, Pair, add_scores, pack_model
+from pddm_utils.benchmark.gpu.pairs import PAIR, Pair, means, pack_folder, start_scoring
 from pddm_utils.benchmark.gpu.record import Clock, Record, describe
 from pddm_utils.benchmark.gpu.speed import (
     busy_share,
@@ -38,7 +41,7 @@ from pddm_utils.diffusion.network import NETWORKS
 
 STAGES = ("checks", "speed", "training", "compiled")
 NETWORKS_OF_A_RUN = ("laptop", "middle", "paper")
-_SPEED_UNTIL = 0.45  # of the time; what is not measured by then waits for another call
+_SPEED_UNTIL = 0.45  # of the time, where pairs are trained too; what is not measured by then waits for another call
 _SLICES = 72  # slices, where a cohort has single slices only
 
 
@@ -88,10 +91,10 @@ class GpuRun:
         return self.networks[len(self.networks) // 2]
 
     def pairs(self) -> list[Pair]:
-        """Both methods on every cohort, then with the large network on the first."""
+        """All methods on every cohort, then the pair with the large network on the last."""
         return [
             *(Pair(cohort, self.middle, large=False) for cohort in self.cohorts),
-            Pair(self.cohorts[0], self.networks[-1], large=True),
+            Pair(self.cohorts[-1], self.networks[-1], large=True),
         ]
 
 
@@ -159,7 +162,11 @@ def _checks(_: GpuRun, device: torch.device, __: Record, ___: Clock) -> _Parts:
 
 def _speed(run: GpuRun, device: torch.device, record: Record, _: Clock) -> _Parts:
     levels, scan = run.cohorts[0].levels, _volume(run.cohorts)
-    yield "matrix product", lambda: {"flops_a_second": matrix_peak(device)}, _SPEED_UNTIL
+    until = _SPEED_UNTIL if "training" in run.stages else 1.0
+    yield "matrix product", lambda: {"flops_a_second": matrix_peak(device)}, until
+    batch = run.pairs()[0].recipe.batch_size
+    for name, measure in (("busy share", busy_share), ("layouts", layouts)):
+        yield f"{name}, {run.middle}", partial(measure, run.middle, batch, levels, device, run.work), until
 
     def with_share(result: dict[str, Any]) -> dict[str, Any]:
         """The result with its share of the card's peak by its data sheet, and of what one product reaches here."""
@@ -174,16 +181,13 @@ def _speed(run: GpuRun, device: torch.device, record: Record, _: Clock) -> _Part
             ("reconstruction", partial(reconstruction_speed, network, scan, device)),
             ("training step", partial(training_speed, network, levels, device, run.work)),
         ):
-            yield f"{name}, {network}", lambda work=work: with_share(work()), _SPEED_UNTIL  # type: ignore[misc]
-    batch = run.pairs()[0].recipe.batch_size
-    for name, measure in (("busy share", busy_share), ("layouts", layouts)):
-        yield f"{name}, {run.middle}", partial(measure, run.middle, batch, levels, device, run.work), _SPEED_UNTIL
+            yield f"{name}, {network}", lambda work=work: with_share(work()), until  # type: ignore[misc]
 
 
 def _volume(cohorts: list[PackedScans]) -> Scan:
     """The packed scan with most slices; where all have one, as many scans on top of each other as a volume has."""
     found = max(
-        ((cohort, row) for cohort in cohorts for row in cohort.rows if row.split != "train"),
+        ((cohort, number) for cohort in cohorts for number, row in enumerate(cohort.rows) if row.split != "train"),
         key=lambda one: one[0].slice_count(one[1]),
     )
     scan = found[0].load(found[1])
@@ -194,29 +198,52 @@ def _volume(cohorts: list[PackedScans]) -> Scan:
 
 
 def _training(run: GpuRun, _: torch.device, record: Record, clock: Clock) -> _Parts:
-    pairs = run.pairs()
+    """Trainings one after another; each pair is scored beside the trainings that follow."""
+    pairs, scoring = run.pairs(), {}
     for number, pair in enumerate(pairs):
         name = f"plan, {pair.name}"
-        yield name, lambda: pair.plan(clock.left() / (len(pairs) - number), run.work), 1.0  # noqa: B023
-        if not record.has("training", name) or "failed" in record.get("training", name):
+        yield name, lambda: pair.plan(clock.left() / (len(pairs) - number), run.work / "timed"), 1.0  # noqa: B023
+        if not _done(record, name):
             continue
         steps = record.get("training", name)["steps"]
-        for method in METHODS:
-            yield f"{pair.name}-{method}", partial(_train_and_score, run, pair, method, steps), 1.0
+        for method in pair.learners:
+            yield f"{pair.name}-{method}", partial(_train, run, pair, method, steps), 1.0
+        if all(_done(record, f"{pair.name}-{method}") for method in pair.learners):
+            begun = not _done(record, f"scores, {pair.name}") and PartialState().is_main_process
+            scoring[pair.name] = start_scoring(pair.benchmark(steps, run.work)) if begun else None
+    for pair in pairs:
+        if pair.name in scoring:  # begun, so it is waited for
+            yield f"scores, {pair.name}", partial(_scores, run, pair, scoring[pair.name]), float("inf")
 
 
-def _train_and_score(run: GpuRun, pair: Pair, method: str, steps: int) -> dict[str, Any]:
-    """Train, pack, score: the first process does what only one can."""
+def _done(record: Record, name: str) -> bool:
+    return record.has("training", name) and "failed" not in record.get("training", name)
+
+
+def _train(run: GpuRun, pair: Pair, method: str, steps: int) -> dict[str, Any]:
+    """Train and pack: the first process does what only one can."""
+    start = time.perf_counter()
     model = pair.train(method, steps, run.work)
+    seconds = round(time.perf_counter() - start, 1)
     try:
-        if not PartialState().is_main_process:
-            return {}
-        packed = "scores only" if pair.large else pack_model(model, run.out / f"{pair.name}-{method}.zip")
-        scored, table = pair.score(method, steps, model, run.work)
-        add_scores(run.out / "scores.csv", table)
-        return {"steps": steps, "weights": packed, **scored}
+        if pair.large or method not in PAIR or not PartialState().is_main_process:
+            return {"steps": steps, "seconds": seconds, "weights": "scores only"}
+        packed = pack_folder(model, run.out / f"{pair.name}-{method}.zip")
+        return {"steps": steps, "seconds": seconds, "weights": packed}
     finally:
         PartialState().wait_for_everyone()
+
+
+def _scores(run: GpuRun, pair: Pair, process: BaseProcess | None) -> dict[str, Any]:
+    """Wait for the scores of a pair, and pack the tables of all."""
+    if process is None:  # another process's
+        return {}
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"scoring ended with exit status {process.exitcode}; its error stands above")
+    results = run.work / "results"
+    pack_folder(results, run.out / "tables.zip")
+    return means(pd.read_csv(results / pair.name / "scores.csv"))
 
 
 def _compiled(run: GpuRun, device: torch.device, _: Record, __: Clock) -> _Parts:

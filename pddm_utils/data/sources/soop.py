@@ -11,12 +11,10 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow
 from pddm_utils.data.sources.common import finish
-from pddm_utils.data.sources.soop_archive import archive_slices
 from pddm_utils.data.sources.soop_table import LESION_FREE, LESIONED, SIZE, SMALL, rows_below, write_slices
 
 FOLDER = "soop-flair"
@@ -48,6 +46,11 @@ def soop_rows(
     Raises:
         InputError: the slices are not there, damaged, or lack a subject of the table.
     """
+    # Late: where packed scans are taken there is neither.
+    import pooch
+
+    from pddm_utils.data.sources.soop_archive import archive_slices
+
     source = Path(root).resolve() / FOLDER / SLICES
     limits = {("train", LESION_FREE): train, ("val", LESION_FREE): val}
     limits |= {("val", name): val_lesion for name in (LESIONED, SMALL)}
