@@ -232,6 +232,8 @@ def test_publishing_what_was_not_trained_is_refused(capsys, tmp_path: Path) -> N
     results = Path(__file__).parents[1] / "results" / "laptop"
     words = ["models", "--profile", "laptop", "--runs", str(tmp_path), "--results", str(results)]
     assert publish_main(words) == 2 and "not trained in" in capsys.readouterr().err
+    assert publish_main([*words, "--methods", "dae"]) == 2
+    assert "methods dae: no models that are shipped of profile laptop; choose among " in capsys.readouterr().err
 
 
 def test_methods_scored_on_different_subjects_are_not_paired() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -110,7 +111,9 @@ def settle(page: Page) -> None:
 
 
 def take_screenshot(page: Page, name: str) -> None:
-    """Keep a picture of the page, cut below where it gets very long."""
+    """Keep a picture of the page, cut below where it gets very long, if the variable PDDM_SCREENSHOTS asks for it."""
+    if not os.environ.get("PDDM_SCREENSHOTS"):
+        return
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     size = page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
     clip = {"x": 0, "y": 0, "width": size[0], "height": min(size[1], SCREENSHOT_ROWS)}
@@ -203,8 +206,7 @@ def test_paper_shows_text_and_figures_alone(browser: Browser, address: str) -> N
     assert page.evaluate("() => getComputedStyle(document.querySelector('.bd-article p')).color") == "rgb(0, 0, 0)"
     overflow = "() => [...document.querySelectorAll('.bd-article pre')].filter(e => e.scrollWidth > e.clientWidth + 1)"
     assert page.evaluate(overflow + ".length") == 0, "long lines of code wrap"
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / "print.png", full_page=True)
+    take_screenshot(page, "print")
     page.close()
 
 

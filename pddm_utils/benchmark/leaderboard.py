@@ -107,11 +107,22 @@ def _parameters(run: Mapping[str, Any], method: str) -> str:
 
 
 def _minutes(run: Mapping[str, Any], method: str) -> str:
-    """CPU minutes of each seed, in the order of the seeds."""
-    if method not in TRAINED_METHODS:
-        return "0"
-    minutes = [record["cpu_seconds"] / 60 for record in _model_records(run, method)]
-    return ", ".join(f"{value:.0f}" if value >= 1 else f"{value:.1f}" for value in minutes) or NO_VALUE
+    return ", ".join(map(in_minutes, training_minutes(run, method))) or NO_VALUE
+
+
+def training_minutes(run: Mapping[str, Any], method: str) -> list[float]:
+    """CPU minutes of each training of a method, in the order of the seeds; one zero for what is not trained.
+
+    Args:
+        run: the content of `run.json`.
+        method: its name.
+    """
+    return [record["cpu_seconds"] / 60 for record in _model_records(run, method)] if method in TRAINED_METHODS else [0]
+
+
+def in_minutes(value: float) -> str:
+    """Whole minutes, tenths of what is less than one."""
+    return f"{value:.0f}" if value >= 1 else f"{value:.1f}".replace("0.0", "0")
 
 
 def network_passes(settings: Mapping[str, Any], method: str) -> int:

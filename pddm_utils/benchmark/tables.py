@@ -9,11 +9,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import LESION_KINDS
 from pddm_utils.evaluation.metrics import RECALL_GRID
-from pddm_utils.evaluation.statistics import bootstrap_auroc, bootstrap_interval, holm, paired_difference, seed_mean
+from pddm_utils.evaluation.statistics import (
+    EXACT_SUBJECTS,
+    SIGN_PATTERNS,
+    bootstrap_auroc,
+    bootstrap_interval,
+    holm,
+    paired_difference,
+    seed_mean,
+)
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES
 
@@ -226,6 +235,12 @@ def format_interval(row: Mapping[str, Any], digits: int = 3) -> str:
     return mean if np.isnan(row["low"]) else f"{mean} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
 
+def mean_cell(values: ArrayLike, subjects: ArrayLike | None = None) -> str:
+    """Mean with its bootstrap interval over subjects; a dash where there are no values."""
+    interval = bootstrap_interval(values, subjects)
+    return NO_VALUE if np.isnan(interval.mean) else format_interval(interval._asdict())
+
+
 def format_summary(summary: pd.DataFrame, dataset: str, method: str, digits: int = 3) -> str:
     """A cell from `summary_table`: `format_interval`, and `± 0.012` where there are several seeds; a dash for none."""
     picked = summary[(summary.dataset == dataset) & (summary.method == method)] if len(summary) else summary
@@ -244,8 +259,15 @@ def format_difference(differences: pd.DataFrame, dataset: str, better: str, base
     if picked.empty:
         return NO_VALUE
     row = picked.iloc[0]
-    p = f", p = {row.p_holm:.4f}" if row.p_holm >= _SMALLEST_P else f", p < {_SMALLEST_P}"
-    return format_interval(row, digits) + ("" if np.isnan(row.p_holm) else p)
+    return format_interval(row, digits) + ("" if np.isnan(row.p_holm) else f", p {_p_value(row)}")
+
+
+def _p_value(row: pd.Series) -> str:
+    """The corrected p-value; an upper bound where no drawn pattern of signs was as extreme as the data."""
+    if row.p_holm < _SMALLEST_P:
+        return f"< {_SMALLEST_P}"
+    drawn = row.subjects > EXACT_SUBJECTS
+    return f"{'≤' if drawn and row.p_value < 1 / SIGN_PATTERNS else '='} {row.p_holm:.4f}"
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:

@@ -52,7 +52,7 @@ def pack_scans(path: str | Path, scans: Iterable[tuple[ManifestRow, Scan]], fact
         for name, parts in (("voxels", voxels), ("brain", brains), ("lesion", lesions))
     }
     with whole_file(path) as partial:
-        save_file(tensors, partial, {"scans": json.dumps(records), "facts": json.dumps(facts)})
+        save_file(tensors, partial, {"about": json.dumps({"scans": records, "facts": facts})})  # several have no order
 
 
 class PackedScans:
@@ -75,8 +75,8 @@ class PackedScans:
         self.path = Path(path)
         try:
             with safe_open(path, framework="np") as file:
-                described = file.metadata()
-                self._records, self.facts = json.loads(described["scans"]), json.loads(described["facts"])
+                about = json.loads(file.metadata()["about"])
+                self._records, self.facts = about["scans"], about["facts"]
                 voxels, brain, lesion = (
                     np.frombuffer(lzma.decompress(file.get_tensor(name).tobytes()), np.uint8)
                     for name in ("voxels", "brain", "lesion")

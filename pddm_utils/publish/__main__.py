@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from pddm_utils.core.command_line import Commands, profile_options, settings_of
+from pddm_utils.core.command_line import Commands, names_in, profile_options, settings_of
 
 _PAGES = (
     "README.md",
@@ -20,8 +20,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
     settings = settings_of(arguments)
     results = Path(arguments.results or Path("results") / settings.profile)
-    methods = arguments.methods.split(",") if arguments.methods else settings.methods
-    for folder in publish(settings, Path(arguments.runs), results, methods):
+    for folder in publish(settings, Path(arguments.runs), results, arguments.methods):
         print(f"written: {folder}")
 
 
@@ -118,7 +117,7 @@ def _add_models_and_tables(commands: Commands) -> None:
         (profile_options(),),
     )
     models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
-    models.add_argument("--methods", metavar="A,B", help="which models; all when left out")
+    models.add_argument("--methods", type=names_in, default=(), metavar="A,B", help="which models; default all")
 
     tables = commands.add("tables", _tables, "bring the result tables of Markdown pages up to date", "book/results.md")
     tables.add_argument("pages", nargs="*", default=_PAGES, help="all pages with tables when left out")

@@ -64,21 +64,27 @@ Radiology at the University of Pennsylvania and are subject to the terms and con
 }
 
 
-def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str] = SHIPPED_METHODS) -> list[Path]:
+def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str] = ()) -> list[Path]:
     """Copy the trained models of the first seed to `weights/`, each with its card.
 
     Args:
         settings: the profile that was run with training.
         runs, results: folders of that run.
-        methods: which of its models.
+        methods: which of its models; all that are shipped when empty.
 
     Returns:
         The written folders.
 
     Raises:
-        InputError: the benchmark has not finished, or there is no such method.
+        InputError: the benchmark has not finished, or a method is none that the profile has and that is shipped.
     """
     check_methods(methods)
+    shipped = [name for name in settings.methods if name in SHIPPED_METHODS]
+    if unknown := [name for name in methods if name not in shipped]:
+        raise InputError(
+            f"methods {', '.join(unknown)}: no models that are shipped of profile {settings.profile}; "
+            f"choose among {', '.join(shipped)}"
+        )
     if settings.cohort not in _DATA:
         raise InputError(
             f"profile {settings.profile}: its cohort {settings.cohort!r} has no card or known licence; "
@@ -88,7 +94,7 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
     if run["weights"] == "shipped":
         raise InputError(f"{results}: scored with shipped weights; publish a run that trained")
     seed, written = settings.seeds[0], []
-    for method in (name for name in settings.methods if name in SHIPPED_METHODS and name in methods):
+    for method in (name for name in shipped if name in methods or not methods):
         rows = scores[
             (scores.method == method) & (scores.seed == seed) & scores.noise_level.isin(["validation", "none"])
         ]
@@ -104,7 +110,7 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         if METHODS[method].floor:
-            card = _table_card(settings, source)
+            card = _table_card(settings, source, results)
         else:
             facts = _facts(settings, method, rows)
             level = facts.get("timestep")
@@ -167,7 +173,7 @@ def _set_timestep(index: Path, timestep: int) -> None:
     index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _table_card(settings: Settings, source: Path) -> str:
+def _table_card(settings: Settings, source: Path, results: Path) -> str:
     record = read_training(source)
     called = "lesion-free" if settings.cohort == "soop" else "healthy"
     return f"""# Mean by place (a floor, no network), {settings.cohort} {settings.contrast}
@@ -182,7 +188,7 @@ the benchmark's method `atlas` needs. A model that finds no more than this table
 | error | {record["history"][-1]["validation_loss"]:.4f} (L1 of the mean in the brain, {called} validation scans) |
 | made with | `{_made_with(settings)}` |
 
-Scores: `results/{settings.profile}/scores.csv`.
+Scores: `results/{results.name}/scores.csv`.
 
 ## Licence
 

@@ -22,7 +22,7 @@ from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.methods.registry import METHOD_NAMES
 from pddm_utils.show.figures import show_slice
-from pddm_utils.show.style import WIDTH, styled
+from pddm_utils.show.style import WIDTH, mark_sides, styled
 
 _SHOWN = 4  # lesion of each family that is shown: that of this test subject, from 0 on
 
@@ -74,6 +74,5 @@ def family_figure(scans: dict[str, Scan]) -> Figure:
     for axes, (kind, scan) in zip(grid.flat, scans.items(), strict=True):
         level = int(scan.lesion_mask.sum(axis=(1, 2)).argmax())
         show_slice(axes, scan.image[level], FAMILY_NAMES[kind], scan.lesion_mask[level])
-        axes.text(0.03, 0.03, "R", color="white", fontsize=9, transform=axes.transAxes)
-        axes.text(0.97, 0.03, "L", color="white", fontsize=9, transform=axes.transAxes, ha="right")
+        mark_sides(axes)
     return figure

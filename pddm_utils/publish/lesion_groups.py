@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.tables import format_interval, markdown_table, read_results
+from pddm_utils.benchmark.tables import markdown_table, mean_cell, read_results
 from pddm_utils.core.errors import InputError
-from pddm_utils.evaluation.statistics import bootstrap_interval
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import METHOD_NAMES
 
@@ -53,11 +51,7 @@ def groups_block(folder: Path, dataset: str) -> str:
     for name, chosen in lesion_groups(lesions).items():
         inside = by_subject[chosen.to_numpy(dtype=bool)]
         chance = lesions.lesion_share[chosen.to_numpy(dtype=bool)].mean()
-        rows.append([name, str(len(inside)), f"{chance:.3f}", *(_cell(inside[method]) for method in order)])
+        cells = (mean_cell(inside[method], inside.index) for method in order)
+        rows.append([name, str(len(inside)), f"{chance:.3f}", *cells])
     header = ["lesions", "n", "chance", *(METHOD_NAMES[method] for method in order)]
     return markdown_table(header, rows)
-
-
-def _cell(values: pd.Series) -> str:
-    interval = bootstrap_interval(values.to_numpy(dtype=float), np.asarray(values.index))
-    return format_interval(interval._asdict())

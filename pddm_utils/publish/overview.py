@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pddm_utils.benchmark.leaderboard import OLDER, network_passes, older_methods
+from pddm_utils.benchmark.leaderboard import OLDER, in_minutes, network_passes, older_methods, training_minutes
 from pddm_utils.benchmark.tables import NO_VALUE, format_summary, markdown_table, summary_table, with_intensity
 from pddm_utils.evaluation.statistics import MIN_SUBJECTS
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
-from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
+from pddm_utils.methods.registry import FLOORS, METHOD_NAMES
 from pddm_utils.publish.run_tables import Runs, read_runs
 
 
@@ -110,15 +110,9 @@ def cost(run: Mapping[str, Any], method: str) -> tuple[str, str]:
         run: the content of `run.json`.
         method: its name.
     """
-    seconds = [one["cpu_seconds"] for name, one in run["models"].items() if name.rpartition("-seed")[0] == method]
-    if method not in TRAINED_METHODS:
-        minutes = "0"
-    elif not seconds:
-        minutes = NO_VALUE
-    else:
-        mean = float(np.mean(seconds)) / 60
-        minutes = f"{mean:.0f}" if mean >= 1 else f"{mean:.1f}".replace("0.0", "0")
-    return minutes, str(network_passes(run["settings"], method))
+    minutes = training_minutes(run, method)
+    told = in_minutes(float(np.mean(minutes))) if minutes else NO_VALUE
+    return told, str(network_passes(run["settings"], method))
 
 
 def ordered_methods(found: list[Panel]) -> list[str]:

@@ -175,7 +175,7 @@ def _patching(found: dict[str, Panel]) -> list[str]:
         "pDDPM beside DDPM",
         f"{_difference(differences, one, 'pddpm', 'ddpm')}, simulated lesions",
         _price(one, "pddpm") + "; DDPM 1",
-        "with the first recipe, Gaussian noise at high levels, patches are well ahead of the whole image",
+        "with Gaussian noise at high levels patches are well ahead of the whole image",
     ]
 
 

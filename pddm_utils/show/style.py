@@ -88,6 +88,12 @@ def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, *
     shown = axes.imshow(radiological(plane), aspect=aspect, **chosen)
     axes.set(xticks=[], yticks=[], title=title)
     axes.spines[:].set_visible(False)
+    mark_sides(axes)
+    return shown
+
+
+def mark_sides(axes: Axes) -> None:
+    """R and L where the patient's right and left are displayed."""
     for x, side, mark in ((0.03, "left", "R"), (0.97, "right", "L")):
         axes.text(
             x,
@@ -100,7 +106,6 @@ def panel(axes: Axes, plane: np.ndarray, title: str = "", aspect: float = 1.0, *
             fontsize=9,
             path_effects=[withStroke(linewidth=2, foreground="black")],
         )
-    return shown
 
 
 def frame_box(

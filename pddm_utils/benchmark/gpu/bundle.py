@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from pddm_utils.benchmark.evaluate import every_nth_slice
 from pddm_utils.benchmark.gpu.wheels import own_wheel, pure_requirements, repack
-from pddm_utils.benchmark.store import key_of
+from pddm_utils.benchmark.store import files_digest, key_of
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file, write_text
 from pddm_utils.core.provenance import made_with
@@ -22,7 +22,7 @@ from pddm_utils.data.packed import PackedScans, pack_scans
 from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all
 from pddm_utils.data.scan import Scan
 
-PROFILES = ("gpu-ixi", "gpu-simulated", "gpu-soop")
+PROFILES = ("gpu-soop", "gpu-ixi", "gpu-simulated")
 TRAINING_SLICE_STEP = 4  # of a training volume every so many slices travel: neighbours look alike
 LARGEST_MIB = 50
 
@@ -62,7 +62,9 @@ def make_bundle(out: Path, runs: Path, profiles: Sequence[str] = (), jobs: int =
     wheels = _write_wheels(out / "wheels")
     with whole_file(out / "run.py") as partial:
         shutil.copyfile(Path(__file__).with_name("launch.py"), partial)
-    content = {"wheels": wheels, "cohorts": [path.name for path in cohorts], "made_with": made_with()}
+    package = files_digest((out / "wheels").glob("pddm_utils-*.whl"))
+    content = {"wheels": wheels, "cohorts": [path.name for path in cohorts], "package": package}
+    content |= {"made_with": made_with()}
     write_text(out / "bundle.json", json.dumps(content, indent=1) + "\n")
     told += [f"{size_mib(path):5.1f} MiB {path.relative_to(out)}" for path in (*cohorts, out / "wheels", out)]
     if size_mib(out) > LARGEST_MIB:

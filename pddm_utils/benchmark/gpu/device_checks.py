@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from pddm_utils.benchmark.gpu.record import exact_matrix_products
 from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.diffusion.boxes import BoxGrid, grid_boxes, noise_boxes, stitch
 from pddm_utils.diffusion.network import make_network
@@ -64,19 +64,8 @@ def run_checks(device: torch.device) -> Iterator[Check]:
 def run_check(name: str, precision: str, device: torch.device) -> Check:
     """One check of `CHECKS` on a device."""
     compare, tolerance = CHECKS[name, precision]
-    with _exact_matrix_products():
+    with exact_matrix_products():
         return Check(name, precision, compare(device, precision), tolerance)
-
-
-@contextmanager
-def _exact_matrix_products() -> Iterator[None]:
-    """Without TF32, which keeps ten bits of a factor: fp32 is to mean fp32 here."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _largest(first: torch.Tensor, second: torch.Tensor) -> float:

@@ -32,13 +32,18 @@ def lacks(name: str, versions: str) -> bool:
 
 
 def unpack(site: Path) -> None:
-    """Unpack the package, and every wheel of something that is lacking; all at once, so that processes may race."""
-    if site.is_dir():
+    """Unpack the package, and every wheel of something that is lacking; all at once, so that processes may race.
+
+    What another bundle left there is replaced.
+    """
+    bundle = (HERE / "bundle.json").read_text(encoding="utf-8")
+    if site.is_dir() and (site / "bundle.json").is_file() and (site / "bundle.json").read_text("utf-8") == bundle:
         return
-    needed = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))["wheels"]
+    shutil.rmtree(site, ignore_errors=True)
     site.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=site.parent))
-    for file, (name, versions) in needed.items():
+    (scratch / "bundle.json").write_text(bundle, encoding="utf-8")
+    for file, (name, versions) in json.loads(bundle)["wheels"].items():
         if name == "pddm-utils" or lacks(name, versions):
             print(f"unpacked: {file}", flush=True)
             with zipfile.ZipFile(HERE / "wheels" / file) as wheel:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 import zipfile
+from collections.abc import Collection
 from functools import cached_property
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -30,9 +31,9 @@ from pddm_utils.training.device import DeviceSlices, DeviceTrainer
 PAIR = ("ddpm", "pddpm")  # whose weights travel back
 LARGEST_FILE_MIB = 16  # that travels back
 PAPER_STEPS, PAPER_BATCH, PAPER_RATE = 19_200, 32, 1e-4  # of a whole training of the paper's network
-_TIMED, _FEWEST = 3, 2  # steps
-_TRAINING_SHARE = 0.85  # of a pair's time; scoring goes on beside the next pair's training
-_SIDE_BY_SIDE = 3  # pairs that are scored at once, at most
+_TIMED, _FEWEST = 3, 500  # steps; of fewer nothing would be learnt
+_TRAINING_SHARE = 0.6  # of the time; then all pairs are scored side by side
+_SIDE_BY_SIDE = 2  # so many times the processors are shared out: small pairs are scored soon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,36 +85,56 @@ class Pair:
             self.recipe, train_steps=steps, warmup_steps=min(100, steps // 10), checkpoint_every=max(1, steps // 3)
         )
 
-    def benchmark(self, steps: int, work: Path) -> PackedBenchmark:
-        """All of the profile on the packed scans; models and tables lie in the folder `work`."""
-        jobs = max(1, (len(os.sched_getaffinity(0)) - 1) // _SIDE_BY_SIDE)
-        path = str(self.cohort.path)
-        return PackedBenchmark(self.settings(steps), False, work, work / "results" / self.name, jobs, packed=path)
+    def benchmark(self, steps: int, work: Path, without: Collection[str] = ()) -> PackedBenchmark:
+        """All of the profile on the packed scans; models and tables lie in the folder `work`.
 
-    def trainer(self, name: str, steps: int, folder: Path) -> DeviceTrainer:
-        """The training of a method, with all healthy slices in the memory of this process's device."""
+        Args:
+            steps: of the trainings.
+            work: the folder.
+            without: methods that are left out.
+        """
+        jobs = max(1, (os.cpu_count() or 1) // _SIDE_BY_SIDE)
+        settings, path = self.settings(steps), str(self.cohort.path)
+        settings = dataclasses.replace(settings, methods=tuple(m for m in settings.methods if m not in without))
+        return PackedBenchmark(settings, False, work, work / "results" / self.name, jobs, packed=path)
+
+    def trainer(self, name: str, steps: int, folder: Path, graph: bool = True) -> DeviceTrainer:
+        """The training of a method, with all healthy slices in the memory of this process's device.
+
+        Args:
+            name: of the method.
+            steps: of it.
+            folder: of the model.
+            graph: as `DeviceTrainer` takes it.
+        """
         device, rows = PartialState().device, self.cohort.rows
         train, val = (
             DeviceSlices(self.cohort.slices_of([r for r in rows if r.split == split and not r.lesion_mask]), device)
             for split in ("train", "val")
         )
         method: Any = make_method(name, self.settings(steps))
-        return DeviceTrainer(method, 0, train, val, folder)
+        return DeviceTrainer(method, 0, train, val, folder, graph)
 
-    def plan(self, seconds: float, folder: Path) -> dict[str, Any]:
+    def plan(self, seconds: float, folder: Path, graph: bool = True) -> dict[str, Any]:
         """How many steps each method gets, from the measured time of a few; the same in every process.
 
         The recipe's `train_steps` are the most.
 
         Args:
-            seconds: for training.
+            seconds: for training and scoring both.
             folder: for nothing that is kept.
+            graph: as `DeviceTrainer` takes it.
+
+        Raises:
+            RuntimeError: the time is enough for no training that would be worth its name.
         """
         most = self.recipe.train_steps
-        each = {name: self._seconds_a_step(self.trainer(name, most, folder)) for name in self.learners}
-        steps = int(seconds * _TRAINING_SHARE / sum(each.values()))
+        each = {name: self._seconds_a_step(self.trainer(name, most, folder, graph)) for name in self.learners}
+        steps = min(int(seconds * _TRAINING_SHARE / sum(each.values())), most)
+        if steps < min(_FEWEST, most):
+            raise RuntimeError(f"time for {steps} steps only")
         found: dict[str, Any] = {
-            "steps": min(max(steps, _FEWEST), self.recipe.train_steps),
+            "steps": steps,
             "seconds_a_step": each,
             "batch": self.recipe.batch_size,
             "processes": PartialState().num_processes,
@@ -134,9 +155,9 @@ class Pair:
         synchronise(device)
         return (time.perf_counter() - start) / _TIMED
 
-    def train(self, name: str, steps: int, work: Path) -> Path:
-        """Train a method, or go on with it; its model's folder, where the benchmark looks for it."""
-        return self.trainer(name, steps, self.benchmark(steps, work).weights(name, 0)).run()
+    def folder(self, name: str, steps: int, work: Path) -> Path:
+        """Where the benchmark looks for a model."""
+        return self.benchmark(steps, work).weights(name, 0)
 
 
 def _recipe(cohort: PackedScans) -> Settings:
@@ -181,7 +202,7 @@ def pack_folder(folder: Path, path: Path) -> str:
     Returns:
         What became of it, in words.
     """
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     size = sum(file.stat().st_size for file in files) / 2**20
     with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:

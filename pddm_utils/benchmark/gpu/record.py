@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,17 @@ class Record:
         self.content.setdefault(stage, {})[name] = value
         if self.writes:
             write_text(self.path, json.dumps(self.content, indent=1) + "\n")
+
+
+@contextmanager
+def exact_matrix_products() -> Iterator[None]:
+    """Without TF32, which keeps ten bits of a factor: fp32 is to mean fp32 here."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def device_at_hand() -> torch.device:

@@ -19,6 +19,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from pddm_utils.benchmark.gpu.record import exact_matrix_products
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.scan import Scan
 from pddm_utils.diffusion.boxes import BoxGrid, grid_boxes
@@ -199,7 +200,7 @@ def training_speed(network: str, levels: np.ndarray, device: torch.device, folde
         "batch": batch,
         "seconds_a_step": ours_seconds,
         "over_bare": ours_seconds / bare_seconds,
-        "naive_over_ours": seconds_of(naive.step, device) * batch / ours_seconds,
+        "naive_over_ours": naive.seconds(batch) / ours_seconds,
         "flops_a_step": flops,
         "flops_a_second": flops / ours_seconds,
         "peak_memory_gib": memory,
@@ -239,7 +240,7 @@ def compiled(network: str, batch: int, levels: np.ndarray, device: torch.device,
 
 
 class _NaiveTraining:
-    """fp32, one slice a pass, everything drawn on the processor and copied; `step` is one slice and one update."""
+    """fp32, one slice a pass, everything drawn on the processor and copied; an update after each batch."""
 
     def __init__(self, network: str, levels: np.ndarray, device: torch.device) -> None:
         self.objective, self.device, self.number = objective_of(network, 1), device, 0
@@ -247,14 +248,17 @@ class _NaiveTraining:
         self.network = self.objective.make_network().to(device)
         self.optimizer = torch.optim.Adam(self.network.parameters(), foreach=False)
 
-    def step(self) -> float:
-        """An update costs little beside a pass, so a batch of B is timed as B of these."""
+    def seconds(self, batch: int) -> float:
+        """Of a step of so many slices."""
+        with exact_matrix_products():
+            each, update = (seconds_of(work, self.device) for work in (self._one_slice, self.optimizer.step))
+        return batch * each + update
+
+    def _one_slice(self) -> float:
         batch: Batch = self.objective.draw(self.slices, 0, range(self.number, self.number + 1), self.device)
         self.number += 1
         loss = self.objective.loss(self.network, batch)
-        self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
         return loss.item()
 
 
@@ -263,9 +267,12 @@ def reconstruction_speed(network: str, scan: Scan, device: torch.device) -> dict
 
     Args:
         network: a size of `NETWORKS`.
-        scan: whole, prepared.
+        scan: whole, prepared; a processor rebuilds four slices of it.
         device: to measure.
     """
+    if device.type == "cpu":
+        middle = len(scan.image) // 2
+        scan = scan.with_slices(slice(max(middle - 2, 0), middle + 2))
     unet = make_network(network).eval().to(device)
     pipeline = PatchedReconstructionPipeline(unet, make_scheduler(), 48, 48, "simplex", TIMESTEP)
     pipeline.set_progress_bar_config(disable=True)
@@ -287,7 +294,9 @@ def reconstruction_speed(network: str, scan: Scan, device: torch.device) -> dict
     ours_seconds, bare_seconds = (seconds_of(partial(work, at_once), device) for work in (ours, bare))
     memory, flops = _memory_gib(device), flops_of(lambda: bare(at_once))
     few = min(_NAIVE_SLICES[device.type], len(scan.image))
-    naive = seconds_of(lambda: naive_reconstruction(unet, scan.image[:few], device), device, 0) / few * len(scan.image)
+    with exact_matrix_products():
+        naive = seconds_of(lambda: naive_reconstruction(unet, scan.image[:few], device), device, 0)
+    naive *= len(scan.image) / few
     return {
         "slices": len(scan.image),
         "boxes": boxes,

@@ -34,6 +34,7 @@ from pddm_utils.benchmark.gpu.speed import (
     reconstruction_speed,
     training_speed,
 )
+from pddm_utils.benchmark.models import is_trained
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.packed import PackedScans
 from pddm_utils.data.scan import Scan
@@ -42,6 +43,8 @@ from pddm_utils.diffusion.network import NETWORKS
 STAGES = ("checks", "speed", "training", "compiled")
 NETWORKS_OF_A_RUN = ("laptop", "middle", "paper")
 _SPEED_UNTIL = 0.45  # of the time, where pairs are trained too; what is not measured by then waits for another call
+_SCORED_UNTIL = 1.15  # of the time; what is not scored by then waits for another call
+_GRAPH = "steps as a CUDA graph, bf16"  # the check without which no training is one
 _SLICES = 72  # slices, where a cohort has single slices only
 
 
@@ -85,16 +88,21 @@ class GpuRun:
             ) from None
         return [PackedScans(self.bundle / "cohorts" / name) for name in names]
 
+    @cached_property
+    def package(self) -> str:
+        """Which package the bundle holds."""
+        return json.loads((self.bundle / "bundle.json").read_text(encoding="utf-8")).get("package", "")
+
     @property
     def middle(self) -> str:
         """The network of the pairs."""
         return self.networks[len(self.networks) // 2]
 
     def pairs(self) -> list[Pair]:
-        """All methods on every cohort, then the pair with the large network on the last."""
+        """All methods on every cohort, then the pair with the large network on the first."""
         return [
             *(Pair(cohort, self.middle, large=False) for cohort in self.cohorts),
-            Pair(self.cohorts[-1], self.networks[-1], large=True),
+            Pair(self.cohorts[0], self.networks[-1], large=True),
         ]
 
 
@@ -119,8 +127,11 @@ def run_stages(run: GpuRun) -> list[str]:
                 continue
             state.print(f"{clock.left():5.0f} s left, {stage}: {name}", flush=True)
             record.put(stage, name, _tried(work))
-            if "failed" in record.get(stage, name):
-                missing.append(f"{stage}: {name} ({record.get(stage, name)['failed']})")
+            result = record.get(stage, name)
+            if "failed" in result:
+                missing.append(f"{stage}: {name} ({result['failed']})")
+            if result.get("passed") is False:
+                state.print(f"DIFFERS from the processor: {name}, {result['difference']:.2g}", flush=True)
             free_memory()
     return missing
 
@@ -136,6 +147,7 @@ def _about(run: GpuRun, state: PartialState) -> dict[str, Any]:
         "networks": list(run.networks),
         "cohorts": [cohort.facts["key"] for cohort in run.cohorts],
         "card": card,
+        "package": run.package,
         "processes": state.num_processes,
     }
 
@@ -198,32 +210,27 @@ def _volume(cohorts: list[PackedScans]) -> Scan:
 
 
 def _training(run: GpuRun, _: torch.device, record: Record, clock: Clock) -> _Parts:
-    """Trainings one after another; each pair is scored beside the trainings that follow."""
-    pairs, scoring = run.pairs(), {}
+    """Trainings one after another, with the device to themselves; then all pairs are scored side by side."""
+    pairs = run.pairs()
+    graph = not record.has("checks", _GRAPH) or record.get("checks", _GRAPH).get("passed", False)
     for number, pair in enumerate(pairs):
-        name = f"plan, {pair.name}"
-        yield name, lambda: pair.plan(clock.left() / (len(pairs) - number), run.work / "timed"), 1.0  # noqa: B023
-        if not _done(record, name):
-            continue
-        steps = record.get("training", name)["steps"]
-        for method in pair.learners:
-            yield f"{pair.name}-{method}", partial(_train, run, pair, method, steps), 1.0
-        if all(_done(record, f"{pair.name}-{method}") for method in pair.learners):
-            begun = not _done(record, f"scores, {pair.name}") and PartialState().is_main_process
-            scoring[pair.name] = start_scoring(pair.benchmark(steps, run.work)) if begun else None
-    for pair in pairs:
-        if pair.name in scoring:  # begun, so it is waited for
-            yield f"scores, {pair.name}", partial(_scores, run, pair, scoring[pair.name]), float("inf")
+        name, parts = f"plan, {pair.name}", len(pairs) - number
+        yield name, lambda: pair.plan(clock.left() / parts, run.work / "timed", graph), 1.0  # noqa: B023
+        if _done(record, name):
+            steps = record.get("training", name)["steps"]
+            for method in pair.learners:
+                yield f"{pair.name}-{method}", partial(_train, run, pair, method, steps, graph), 1.0
+    yield "scores", partial(_scores, run, pairs, record, clock), 1.0
 
 
 def _done(record: Record, name: str) -> bool:
     return record.has("training", name) and "failed" not in record.get("training", name)
 
 
-def _train(run: GpuRun, pair: Pair, method: str, steps: int) -> dict[str, Any]:
+def _train(run: GpuRun, pair: Pair, method: str, steps: int, graph: bool) -> dict[str, Any]:
     """Train and pack: the first process does what only one can."""
     start = time.perf_counter()
-    model = pair.train(method, steps, run.work)
+    model = pair.trainer(method, steps, pair.folder(method, steps, run.work), graph).run()
     seconds = round(time.perf_counter() - start, 1)
     try:
         if pair.large or method not in PAIR or not PartialState().is_main_process:
@@ -234,16 +241,39 @@ def _train(run: GpuRun, pair: Pair, method: str, steps: int) -> dict[str, Any]:
         PartialState().wait_for_everyone()
 
 
-def _scores(run: GpuRun, pair: Pair, process: BaseProcess | None) -> dict[str, Any]:
-    """Wait for the scores of a pair, and pack the tables of all."""
-    if process is None:  # another process's
+def _scores(run: GpuRun, pairs: list[Pair], record: Record, clock: Clock) -> dict[str, Any]:
+    """Score all pairs side by side; each one's means are on disk as soon as it is done.
+
+    Raises:
+        RuntimeError: some are not scored; the next call goes on with them.
+    """
+    if not PartialState().is_main_process:
         return {}
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"scoring ended with exit status {process.exitcode}; its error stands above")
-    results = run.work / "results"
-    pack_folder(results, run.out / "tables.zip")
-    return means(pd.read_csv(results / pair.name / "scores.csv"))
+    waiting = {pair.name: process for pair in pairs if (process := _scoring(run, pair, record))}
+    while waiting and clock.used() < _SCORED_UNTIL:
+        time.sleep(0.2)
+        for name, process in list(waiting.items()):
+            if process.exitcode is not None:
+                del waiting[name]
+                if process.exitcode == 0:
+                    found = means(pd.read_csv(run.work / "results" / name / "scores.csv"))
+                    record.put("training", f"scores, {name}", found)
+    for process in waiting.values():
+        process.terminate()
+    packed = pack_folder(run.work / "results", run.out / "tables.zip")
+    if lacking := [pair.name for pair in pairs if not _done(record, f"scores, {pair.name}")]:
+        raise RuntimeError(f"not scored: {', '.join(lacking)}")
+    return {"tables": packed}
+
+
+def _scoring(run: GpuRun, pair: Pair, record: Record) -> BaseProcess | None:
+    """A process that scores what is trained of a pair; None where nothing is, or all is scored."""
+    plan = f"plan, {pair.name}"
+    if not _done(record, plan) or _done(record, f"scores, {pair.name}"):
+        return None
+    steps = record.get("training", plan)["steps"]
+    missing = [name for name in pair.learners if not is_trained(pair.folder(name, steps, run.work))]
+    return None if missing == pair.learners else start_scoring(pair.benchmark(steps, run.work, missing))
 
 
 def _compiled(run: GpuRun, device: torch.device, _: Record, __: Clock) -> _Parts:

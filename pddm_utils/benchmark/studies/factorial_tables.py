@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.studies.factorial import FLOORS, Cell
-from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table
-from pddm_utils.evaluation.statistics import bootstrap_interval, paired_difference
+from pddm_utils.benchmark.tables import format_interval, markdown_table, mean_cell
+from pddm_utils.evaluation.statistics import paired_difference
 from pddm_utils.show.figures import method_colour, method_label
 from pddm_utils.show.style import styled
 
@@ -152,17 +152,13 @@ def _subjects(table: pd.DataFrame, dataset: str, score: str, best: pd.DataFrame)
 
 
 def _cell_text(table: pd.DataFrame, dataset: str, score: str, best: pd.DataFrame) -> str:
-    interval = bootstrap_interval(_subjects(table, dataset, score, best))
     edge = ", edge" if best.edge.iloc[0] else ""
-    return f"{format_interval(interval._asdict())} ({best.timestep.iloc[0]:.0f}{edge})"
+    return f"{mean_cell(_subjects(table, dataset, score, best))} ({best.timestep.iloc[0]:.0f}{edge})"
 
 
 def _floor_cells(table: pd.DataFrame, dataset: str, method: str) -> list[str]:
     part = table[(table.method == method) & (table.dataset == dataset)]
-    return [
-        format_interval(bootstrap_interval(part[score])._asdict()) if part[score].notna().any() else NO_VALUE
-        for score in SCORES
-    ]
+    return [mean_cell(part[score]) for score in SCORES]
 
 
 def _paired(

@@ -12,9 +12,9 @@ from scipy.stats import kendalltau
 
 from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.studies.families import TABLE
-from pddm_utils.benchmark.tables import format_interval, markdown_table
+from pddm_utils.benchmark.tables import markdown_table, mean_cell
 from pddm_utils.core.settings import LESION_KINDS
-from pddm_utils.evaluation.statistics import DRAWS, bootstrap_interval
+from pddm_utils.evaluation.statistics import DRAWS
 from pddm_utils.methods.registry import METHOD_NAMES
 
 FAMILY_NAMES = {
@@ -84,8 +84,7 @@ def scores_markdown(table: pd.DataFrame) -> str:
 
 def _cell(table: pd.DataFrame, method: str, family: str, rank: int) -> str:
     rows = table[(table.method == method) & (table.family == family)]
-    interval = bootstrap_interval(rows.auprc, rows.subject)
-    return f"{format_interval(interval._asdict())} ({rank})"
+    return f"{mean_cell(rows.auprc, rows.subject)} ({rank})"
 
 
 def taus_markdown(table: pd.DataFrame) -> str:
