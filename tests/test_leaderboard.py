@@ -11,6 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from sklearn.metrics import precision_recall_curve
 
+from pddm_utils.benchmark.curves import curves_table, read_curves, reconstruction_times
 from pddm_utils.benchmark.figures import (
     cost_quality,
     method_costs,
@@ -29,14 +30,7 @@ from pddm_utils.benchmark.leaderboard import (
     questions_markdown,
     read_selection,
 )
-from pddm_utils.benchmark.tables import (
-    comparison_table,
-    curves_table,
-    headline_markdown,
-    read_curves,
-    reconstruction_times,
-    summary_table,
-)
+from pddm_utils.benchmark.tables import comparison_table, headline_markdown, summary_table
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.metrics import RECALL_GRID, precision_at_recall, precision_recall

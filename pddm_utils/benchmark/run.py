@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pddm_utils.benchmark.curves import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.evaluate import map_scans, score_noise_level, score_test_scans, validation_thresholds
 from pddm_utils.benchmark.levels import label_noise_levels, levels_at_the_edge, levels_of_sets, sets_by_level
 from pddm_utils.benchmark.models import is_trained, settings_of_shipped, train_method, weights_of
 from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
-from pddm_utils.benchmark.tables import SIDE_COLUMNS, curves_table, reconstruction_times
 from pddm_utils.benchmark.units import models_needed, units_to_score
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
