@@ -6,6 +6,7 @@ are unpacked into the folder `site` beside this file, or into the one that PDDM_
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -32,18 +33,13 @@ def lacks(name: str, versions: str) -> bool:
 
 
 def unpack(site: Path) -> None:
-    """Unpack the package, and every wheel of something that is lacking; all at once, so that processes may race.
-
-    What another bundle left there is replaced.
-    """
-    bundle = (HERE / "bundle.json").read_text(encoding="utf-8")
-    if site.is_dir() and (site / "bundle.json").is_file() and (site / "bundle.json").read_text("utf-8") == bundle:
+    """Unpack the package, and every wheel of something that is lacking; all at once, so that processes may race."""
+    if site.is_dir():
         return
-    shutil.rmtree(site, ignore_errors=True)
+    needed = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))["wheels"]
     site.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=site.parent))
-    (scratch / "bundle.json").write_text(bundle, encoding="utf-8")
-    for file, (name, versions) in json.loads(bundle)["wheels"].items():
+    for file, (name, versions) in needed.items():
         if name == "pddm-utils" or lacks(name, versions):
             print(f"unpacked: {file}", flush=True)
             with zipfile.ZipFile(HERE / "wheels" / file) as wheel:
@@ -57,7 +53,9 @@ def unpack(site: Path) -> None:
 if __name__ == "__main__":
     if sys.version_info < (3, 11):  # noqa: UP036
         sys.exit("Python 3.11 or newer is needed")
-    site = Path(os.environ.get("PDDM_SITE", HERE / "site"))
+    # A folder for each bundle: another one's code is neither run nor taken away from a process that runs it.
+    own = hashlib.sha256((HERE / "bundle.json").read_bytes()).hexdigest()[:12]
+    site = Path(os.environ.get("PDDM_SITE", HERE / "site")) / own
     unpack(site)
     paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)

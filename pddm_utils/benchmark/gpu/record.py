@@ -78,6 +78,10 @@ class Record:
         """Whether there is a result, or the note that it failed."""
         return name in self.content.get(stage, {})
 
+    def done(self, stage: str, name: str) -> bool:
+        """Whether there is a result that is no note of a failure."""
+        return self.has(stage, name) and "failed" not in self.get(stage, name)
+
     def get(self, stage: str, name: str) -> Any:
         """A result that is there."""
         return self.content[stage][name]

@@ -120,7 +120,7 @@ def run_stages(run: GpuRun) -> list[str]:
     missing = []
     for stage in stages:
         for name, work, until in _PARTS[stage](run, state.device, record, clock):
-            if record.has(stage, name) and "failed" not in record.get(stage, name):
+            if record.done(stage, name):
                 continue
             if not _agreed(clock.used() < until):
                 missing.append(f"{stage}: {name}")
@@ -216,15 +216,11 @@ def _training(run: GpuRun, _: torch.device, record: Record, clock: Clock) -> _Pa
     for number, pair in enumerate(pairs):
         name, parts = f"plan, {pair.name}", len(pairs) - number
         yield name, lambda: pair.plan(clock.left() / parts, run.work / "timed", graph), 1.0  # noqa: B023
-        if _done(record, name):
+        if record.done("training", name):
             steps = record.get("training", name)["steps"]
             for method in pair.learners:
                 yield f"{pair.name}-{method}", partial(_train, run, pair, method, steps, graph), 1.0
     yield "scores", partial(_scores, run, pairs, record, clock), 1.0
-
-
-def _done(record: Record, name: str) -> bool:
-    return record.has("training", name) and "failed" not in record.get("training", name)
 
 
 def _train(run: GpuRun, pair: Pair, method: str, steps: int, graph: bool) -> dict[str, Any]:
@@ -261,7 +257,7 @@ def _scores(run: GpuRun, pairs: list[Pair], record: Record, clock: Clock) -> dic
     for process in waiting.values():
         process.terminate()
     packed = pack_folder(run.work / "results", run.out / "tables.zip")
-    if lacking := [pair.name for pair in pairs if not _done(record, f"scores, {pair.name}")]:
+    if lacking := [pair.name for pair in pairs if not record.done("training", f"scores, {pair.name}")]:
         raise RuntimeError(f"not scored: {', '.join(lacking)}")
     return {"tables": packed}
 
@@ -269,7 +265,7 @@ def _scores(run: GpuRun, pairs: list[Pair], record: Record, clock: Clock) -> dic
 def _scoring(run: GpuRun, pair: Pair, record: Record) -> BaseProcess | None:
     """A process that scores what is trained of a pair; None where nothing is, or all is scored."""
     plan = f"plan, {pair.name}"
-    if not _done(record, plan) or _done(record, f"scores, {pair.name}"):
+    if not record.done("training", plan) or record.done("training", f"scores, {pair.name}"):
         return None
     steps = record.get("training", plan)["steps"]
     missing = [name for name in pair.learners if not is_trained(pair.folder(name, steps, run.work))]
