@@ -6,6 +6,7 @@ that find the variables `PDDM_EXECUTED` and `PDDM_SITE` take the notebooks and t
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import papermill
@@ -47,8 +49,17 @@ def tree() -> set[str]:
     return {str(path.relative_to(ROOT)) for path in inside | set(ROOT.glob("*")) - {ROOT / "runs", ROOT / "_build"}}
 
 
-def execute_smoke(path: Path, folder: Path) -> Path:
-    """Execute a notebook with the `smoke` profile into a folder.
+@functools.cache
+def fresh_runs() -> Path:
+    """A folder for what notebooks keep, new for this test run: parts of an earlier commit are used with a warning."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="runs-", dir=WORK))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def execute_smoke(path: Path, folder: Path, runs: Path | None = None) -> Path:
+    """Execute a notebook with the `smoke` profile into a folder; what it keeps goes to `runs`, or to a fresh folder.
 
     Beside the executed copy, which is returned, a JSON file says the CPU seconds and the files that appeared.
 
@@ -58,12 +69,14 @@ def execute_smoke(path: Path, folder: Path) -> Path:
     output = folder / path.name
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ |= {"PDDM_PROFILE": "smoke", "PDDM_BOOK": "1"}
+    known = papermill.inspect_notebook(str(path))
+    parameters = {"profile": "smoke", "runs": os.path.relpath(runs or fresh_runs(), path.parent)}
     before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         papermill.execute_notebook(
             str(path),
             str(output),
-            parameters={"profile": "smoke"},
+            parameters={name: value for name, value in parameters.items() if name in known},
             kernel_name="python3",
             cwd=str(path.parent),
             execution_timeout=TIMEOUT_S,
@@ -130,12 +143,12 @@ def execute_all(jobs: int) -> None:
 
     def execute(path: Path) -> str:
         try:
-            execute_smoke(path, WORK / "notebooks")
+            execute_smoke(path, WORK / "notebooks", runs)
         except papermill.PapermillExecutionError as error:
             return f"{path.name}: {error}"
         return ""
 
-    paths = notebook_paths()
+    paths, runs = notebook_paths(), fresh_runs()
     shutil.rmtree(WORK / "notebooks", ignore_errors=True)
     done = Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(execute)(path) for path in paths)
     for problem in tqdm(done, total=len(paths), desc="executing notebooks", unit="notebook"):

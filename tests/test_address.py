@@ -32,7 +32,9 @@ def checked_out(tmp_path: Path) -> Path:
     """A copy of the files that can have an address."""
     folder = tmp_path / "project"
     (folder / "notebooks").mkdir(parents=True)
-    for path in (ROOT / "_config.yml", ROOT / "CITATION.cff", *notebook_paths()):
+    (folder / "book").mkdir()
+    pages = [ROOT / "book" / f"{name}.md" for name in ("welcome", "running")]
+    for path in (ROOT / "_config.yml", ROOT / "CITATION.cff", *pages, *notebook_paths()):
         shutil.copy2(path, folder / path.relative_to(ROOT))
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,7 +16,7 @@ from book_build import ROOT
 from pddm_utils.methods.registry import FLOORS, NOISE_LEVEL_METHODS, TRAINED_METHODS
 from pddm_utils.publish.overview import cost, ordered_methods, overview_block, panels
 from pddm_utils.publish.overview_chart import overview_digest, overview_figure, save_overview
-from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block
+from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block, short_block
 from pddm_utils.publish.pages import fill_marks
 from pddm_utils.publish.run_tables import leaderboards_block, run_groups
 
@@ -84,7 +85,8 @@ def strokes(tmp_path: Path) -> Path:
 
 def test_readme_is_one_screen_or_two() -> None:
     assert len(README.splitlines()) <= 80
-    assert "make book" in README and "make test" in README and "<!-- results:answer -->" in README
+    assert "make book" in README and "make test" in README and "<!-- results:short -->" in README
+    assert len(re.findall(r"\d\.\d+ \[", README)) == 3, "three numbers with their intervals; the rest is in the book"
 
 
 def test_methods_of_a_panel_were_scored_on_the_same_people() -> None:
@@ -107,6 +109,16 @@ def test_real_lesions_come_first_and_a_run_on_strokes_before_all(strokes: Path) 
     assert "validation scans only" in answer_block(strokes).splitlines()[0]
     for block in (decisions_block, overview_block, floors_block, leaderboards_block):
         assert "troke" not in block(strokes)
+
+
+def test_the_front_page_names_the_best_network_the_floor_and_patches(strokes: Path) -> None:
+    means = panels(strokes)[0].summary.set_index("method")["mean"]
+    text = short_block(strokes)
+    assert text.startswith("Real strokes on FLAIR (12 patients; chance 0.030): ")
+    assert f"(the atlas) **{means['atlas']:.3f} [" in text and f"(pDDPM) **{means['pddpm']:.3f} [" in text
+    assert text.count("**") == 4, "pDDPM is the best network of this run"
+    real = short_block(RESULTS)
+    assert "(DAE) **" in real and real.index("DAE") < real.index("atlas") < real.index("pDDPM")
 
 
 def test_what_is_said_of_strokes_is_what_the_files_say(strokes: Path) -> None:

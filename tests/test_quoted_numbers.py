@@ -21,8 +21,8 @@ from scipy.special import ndtr, ndtri
 from pddm_utils.methods.registry import METHOD_NAMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "book/results.md")
-JOINED = ("answer", "overview", "decisions", "floors")  # blocks that join several runs
+PAGES = ("README.md", "book/welcome.md", "book/results.md")
+JOINED = ("short", "answer", "overview", "decisions", "floors")  # blocks that join several runs
 DEFAULT, DRAWS = "healthy-quantile-0.99", 5_000
 TOLERANCE = 0.06  # of an interval's width, for each end: two bootstraps of some thousand draws differ by chance
 NUMBER = r"-?\d+\.\d+"

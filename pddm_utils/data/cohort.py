@@ -11,6 +11,7 @@ from pddm_utils.core.settings import Settings
 from pddm_utils.data.manifest import ManifestRow, check_rows, read_manifest
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
+from pddm_utils.data.sources.mslub import FOLDER as MSLUB_FOLDER
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.data.sources.soop import soop_rows
@@ -23,7 +24,7 @@ def cohort_rows(settings: Settings) -> list[ManifestRow]:
 
     Args:
         settings: the profile. IXI and SOOP need `PDDM_DATA`; extra test sets of real scans are left out of a simulated
-            cohort when `PDDM_DATA` is not set (see `missing_test_sets`).
+            cohort when they are not there (see `missing_test_sets`).
 
     Raises:
         InputError: real scans are needed and not there, an unknown test set, or a subject in two splits.
@@ -121,5 +122,8 @@ def fold_rows(rows: Sequence[ManifestRow], fold: int, folds: int) -> list[Manife
 
 
 def missing_test_sets(settings: Settings) -> list[str]:
-    """Extra test sets that are left out because `PDDM_DATA` is not set."""
-    return [] if data_root() is not None or settings.cohort in ("ixi", "soop") else list(settings.extra_test_sets)
+    """Extra test sets that are left out of a cohort that needs no real scans: `PDDM_DATA` is not set or lacks them."""
+    if settings.cohort in ("ixi", "soop"):
+        return []
+    root = data_root()
+    return [] if root is not None and (root / MSLUB_FOLDER).is_dir() else list(settings.extra_test_sets)

@@ -11,7 +11,7 @@ from pddm_utils.core.command_line import Commands, names_in, profile_options, se
 
 _PAGES = (
     "README.md",
-    *(f"book/{name}.md" for name in ("results", "validation_search", "recipe", "families", "model-cards")),
+    *(f"book/{name}.md" for name in ("welcome", "results", "validation_search", "recipe", "families", "model-cards")),
 )
 
 

@@ -13,6 +13,8 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 
 BRANCH = "main"
+_PAGES = ("welcome", "running")  # of the book, which say where the project is
+_NOWHERE = "*The project has no public address yet: its folder comes from whoever gave you this page.*\n"
 COLAB = "https://colab.research.google.com"
 BINDER = "https://mybinder.org"
 _GITHUB = re.compile(r"https://github\.com/([a-z\d-]+/(?!\.+/?$)[\w.-]+?)(?:\.git)?/?", re.ASCII | re.IGNORECASE)
@@ -20,6 +22,7 @@ _GITHUB = re.compile(r"https://github\.com/([a-z\d-]+/(?!\.+/?$)[\w.-]+?)(?:\.gi
 _CONFIG = re.compile(r"( *# <address>[^\n]*\n).*?( *# </address>\n)", re.DOTALL)
 _CITATION = re.compile(r"(^license: [^\n]*\n)(?:repository-code: [^\n]*\n)?()", re.MULTILINE)
 _SET_UP_CELL = re.compile(r'(^ *"address = \\")[^"\\]*(\\"\\n",$)', re.MULTILINE)
+_PAGE = re.compile(r"(^<!-- address -->\n).*?(^<!-- /address -->\n)", re.DOTALL | re.MULTILINE)
 _FIRST_CELL = re.compile(
     r'(\A\{\s*"cells": \[\s*\{[^][]*"source": \[\n *"# [^\n]*\\n",\n *"\\n",\n)'  # the chapter's title, an empty line
     r'(?: *"\[!\[Open in Colab\][^\n]*\n *"\\n",\n)?()'
@@ -27,7 +30,7 @@ _FIRST_CELL = re.compile(
 
 
 def set_address(root: Path, address: str | None) -> list[Path]:
-    """Write the address into `_config.yml`, `CITATION.cff` and every notebook, or take it out.
+    """Write the address into `_config.yml`, `CITATION.cff`, two pages and every notebook, or take it out.
 
     Args:
         root: the project's folder.
@@ -39,21 +42,29 @@ def set_address(root: Path, address: str | None) -> list[Path]:
     Raises:
         InputError: no such address, or a file without the place for it; no file is changed then.
     """
-    repository = "" if address is None else _repository(address)
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    edits = {
-        root / "_config.yml": [(_CONFIG, _config_lines(repository))],
-        root / "CITATION.cff": [(_CITATION, f'repository-code: "https://github.com/{repository}"\n')],
-    }
-    for path in notebooks:
-        badges = f'    "{_badges(repository, path.name)}\\n",\n    "\\n",\n'
-        edits[path] = [(_FIRST_CELL, badges), (_SET_UP_CELL, f"https://github.com/{repository}")]
+    repository = None if address is None else _repository(address)
+    edits = _edits(root, repository)
     old = {path: _read(path) for path in edits}
-    new = {path: _edited(path, old[path], edits[path], bool(repository)) for path in edits}
+    new = {path: _edited(path, old[path], edits[path]) for path in edits}
     changed = [path for path in edits if new[path] != old[path]]
     for path in changed:
         write_text(path, new[path])
     return changed
+
+
+def _edits(root: Path, repository: str | None) -> dict[Path, list[tuple[re.Pattern[str], str]]]:
+    """What stands in the places of each file, with an address or without."""
+    url = f"https://github.com/{repository}" if repository else ""
+    clone = f"```bash\ngit clone {url}\n```\n" if url else _NOWHERE
+    edits = {
+        root / "_config.yml": [(_CONFIG, _config_lines(repository) if repository else "")],
+        root / "CITATION.cff": [(_CITATION, f'repository-code: "{url}"\n' if url else "")],
+        **{root / "book" / f"{name}.md": [(_PAGE, clone)] for name in _PAGES},
+    }
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        badges = f'    "{_badges(repository, path.name)}\\n",\n    "\\n",\n' if repository else ""
+        edits[path] = [(_FIRST_CELL, badges), (_SET_UP_CELL, url)]
+    return edits
 
 
 def _repository(address: str) -> str:
@@ -71,13 +82,13 @@ def _read(path: Path) -> str:
         raise InputError(f"{path}: cannot be read; run this in the project's folder") from None
 
 
-def _edited(path: Path, text: str, edits: list[tuple[re.Pattern[str], str]], is_set: bool) -> str:
-    """The file's text with what an edit says in its pattern's place, or with nothing there."""
+def _edited(path: Path, text: str, edits: list[tuple[re.Pattern[str], str]]) -> str:
+    """The file's text with what each edit says in its pattern's place."""
     for pattern, new in edits:
         places = list(pattern.finditer(text))
         if len(places) != 1:
             raise InputError(f"{path}: {len(places)} places for the address instead of one; restore the file's form")
-        text = text[: places[0].end(1)] + (new if is_set else "") + text[places[0].start(2) :]
+        text = text[: places[0].end(1)] + new + text[places[0].start(2) :]
     return text
 
 

@@ -30,6 +30,7 @@ class Panel:
         lesions: what is looked for, in two or three words.
         scans: in which scans.
         simulated: whether the lesions are.
+        smaller: the data set of the lesions that are too small for this one, where there is one.
         runs: what the files hold.
     """
 
@@ -38,6 +39,7 @@ class Panel:
     lesions: str
     scans: str
     simulated: bool = False
+    smaller: str = ""
     runs: Runs = field(repr=False, default=None)  # type: ignore[assignment]
 
     @property
@@ -80,11 +82,17 @@ class Panel:
 
 
 _CANDIDATES = (
-    Panel("soop-flair", ("soop",), "Real strokes", "FLAIR"),
+    Panel("soop-flair", ("soop",), "Real strokes", "FLAIR", smaller="soop-flair-small"),
     Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
     Panel("mslub-t1", ("ixi", "real-methods", "real-floors"), "Real MS lesions", "T1"),
     Panel("ixi-t1-tumour", ("ixi", "real-methods", "real-floors"), "Simulated tumours", "real T1", simulated=True),
 )
+
+
+def lesions_of(dataset: str) -> str:
+    """What is looked for in a data set of the overview, for a title; the name of any other."""
+    words = {one.dataset: f"{one.lesions}, {one.scans}" for one in _CANDIDATES}
+    return words.get(dataset, dataset)
 
 
 def panels(results: Path) -> list[Panel]:

@@ -16,7 +16,7 @@ from pddm_utils.methods.registry import METHOD_NAMES
 from pddm_utils.publish.family_page import families_block
 from pddm_utils.publish.lesion_groups import groups_block
 from pddm_utils.publish.overview import overview_block
-from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block
+from pddm_utils.publish.overview_words import answer_block, decisions_block, floors_block, short_block
 from pddm_utils.publish.run_tables import leaderboards_block, patients_block
 
 _DIFFERENCE = "95 % BCa bootstrap interval over subjects, p by sign flips, Holm-corrected over the table"
@@ -97,6 +97,7 @@ def fill_marks(text: str, results: Path) -> str:
             "answer": answer_block,
             "overview": overview_block,
             "decisions": decisions_block,
+            "short": short_block,
             "floors": floors_block,
             "leaderboards": leaderboards_block,
         }

@@ -41,6 +41,7 @@ from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pi
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SHIPPED_METHODS
+from pddm_utils.publish.overview import lesions_of
 from pddm_utils.show.figures import RESIDUAL_COLOURS, compare_methods, show_randomised, telling_slice
 from pddm_utils.show.outlines import REFERENCE, extraction_figure, quality_figure
 from pddm_utils.show.style import radiological
@@ -55,7 +56,7 @@ _HEADS = 20  # healthy scans whose brain is extracted, the first ones of the tes
 
 
 def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
-    """Draw both shipped models on the median tumour subject of a profile; returns the subject.
+    """Draw both shipped models on the median subject of a profile's first set with lesions; returns the subject.
 
     Args:
         settings: the profile of the finished benchmark.
@@ -63,9 +64,9 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
         results: the benchmark's tables.
         out: the PNG to write.
     """
-    dataset = f"{settings.cohort}-{settings.contrast.lower()}-tumour"
-    subject = ranked_subjects(read_results(results)[0], dataset)["median"]
-    row = next(row for row in cohort_rows(settings) if (row.dataset, row.subject) == (dataset, subject))
+    lesioned = [row for row in cohort_rows(settings) if row.split == "test" and row.lesion_mask]
+    subject = ranked_subjects(read_results(results)[0], lesioned[0].dataset)["median"]
+    row = next(row for row in lesioned if (row.dataset, row.subject) == (lesioned[0].dataset, subject))
     scan = load_scan(row, ScanCache(runs / "cache"))
     pairs = {
         name: map_scan(load_method(settings, name, settings.seeds[0], runs, shipped=True), scan)
@@ -75,6 +76,7 @@ def save_hero(settings: Settings, runs: Path, results: Path, out: Path) -> str:
     figure = compare_methods(
         scan, {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
     )
+    figure.suptitle(f"{lesions_of(row.dataset)}: {subject}")
     with whole_file(out) as partial:
         figure.savefig(partial, dpi=_SHARP, bbox_inches="tight")
     return subject

@@ -22,6 +22,7 @@ from pddm_utils.data.volume import save_nifti
 SPLIT_TABLE = Path(__file__).parent / "soop_subjects.csv"
 SIZE = (189, 157)  # pixels of 1 mm; rows from anterior to posterior, columns from the patient's left to right
 LESIONED, SMALL, LESION_FREE, UNUSABLE = "soop-flair", "soop-flair-small", "soop-flair-free", "unusable"
+FEWEST_PIXELS = 20  # of 2 mm in a lesion of `LESIONED`; smaller ones are in `SMALL`
 
 # Of a slice as (x, y, z) voxels to RAS mm: that of the 3-D lesion masks, from their slice 68, with x the other way.
 AFFINE = np.array([[1.0, 0, 0, -78], [0, 1, 0, -112], [0, 0, 1, 18], [0, 0, 0, 1]])
