@@ -155,6 +155,16 @@ def drag(page: Page, panel: str, *places: tuple[float, float]) -> None:
     page.mouse.up()
 
 
+def swipe(page: Page, panel: str, *places: tuple[float, float]) -> None:
+    """Move a finger over places of a picture."""
+    fingers = page.context.new_cdp_session(page)
+    for kind, place in zip(("touchStart", *["touchMove"] * (len(places) - 1)), places, strict=True):
+        x, y = inside(page, panel, *place)
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    fingers.detach()
+
+
 @pytest.fixture(scope="module")
 def started(site: Path, browser: Browser) -> Iterator[Page]:
     """The page as a file, with the shipped models running."""
@@ -231,6 +241,30 @@ def test_a_painted_slice_is_rebuilt_and_scored_as_in_the_package(started: Page, 
     assert f"{int(truth[2].sum())} pixels of this slice are lesion" in said(page, "paint")
     assert "AUPRC" in words and "passes, one WebAssembly thread, this machine" in words
     check_against_package(page, weights)
+
+
+@pytest.mark.browser
+def test_the_brush_has_brightness_softness_and_texture(started: Page) -> None:
+    """A stroke at the same place: faint or bright, with a hard or soft edge, even or grained."""
+    page = started
+
+    def stroke(**brush: int) -> np.ndarray:
+        for name, value in brush.items():
+            move(page, name, value)
+        clean = slab(page, "work.image")
+        drag(page, "paint", (0.4, 0.66))
+        painted = slab(page, "work.image")
+        page.locator('[data-control="undo"]').click()
+        np.testing.assert_array_equal(slab(page, "work.image"), clean)
+        return painted[2][np.abs(painted - clean)[2] > 1e-6]
+
+    hard = stroke(brightness=60, softness=0, texture=0)
+    assert np.mean(np.isclose(hard, 0.6, atol=1e-5)) > 0.7
+    assert np.median(stroke(brightness=80)) == pytest.approx(0.8, abs=1e-5)
+    assert np.mean(np.isclose(stroke(softness=100), 0.8, atol=1e-3)) < 0.2
+    assert np.mean(np.isclose(stroke(softness=0, texture=100), 0.8, atol=1e-3)) < 0.2
+    for name, value in {"brightness": 90, "softness": 40, "texture": 30}.items():
+        move(page, name, value)
 
 
 @pytest.mark.browser
@@ -369,8 +403,18 @@ def test_nothing_is_loaded_before_the_start_and_nothing_from_outside(site: Path,
     spot, before = inside(page, "paint", 0.4, 0.66), slab(page, "work.truth").sum()
     scrolled = page.evaluate("() => scrollY")
     page.touchscreen.tap(*spot)
-    assert slab(page, "work.truth").sum() > before and page.evaluate("() => scrollY") == scrolled
+    tapped = slab(page, "work.truth").sum()
+    assert tapped > before and page.evaluate("() => scrollY") == scrolled
+    swipe(page, "paint", (0.4, 0.6), (0.45, 0.55), (0.5, 0.5))
+    assert slab(page, "work.truth").sum() > tapped
     settled(page)
+    card = page.locator("[data-scores]").first.get_attribute("data-scores")
+    swipe(page, f"card-{card}", (0.1, 0.1), (0.1, 0.3), (0.1, 0.501))
+    assert page.locator('[data-control="wipe"]').input_value() == "49"
+    swipe(page, "box-before", (0.3, 0.3), (0.4, 0.4), (0.501, 0.501))
+    page.wait_for_function(
+        "() => document.querySelector('[data-say=box]').textContent.includes('box at row 23, column 23')"
+    )
     assert serious_findings(page, ["color-contrast"]) == []
     noise = array(page, "n(s.models[0], 1, 2, 0)", SIDE, SIDE)
     assert abs(noise.std() - 1) < 0.7 and np.abs(np.diff(noise)).mean() < 0.7, "coarse, as simplex noise is"
