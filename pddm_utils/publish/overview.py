@@ -138,8 +138,11 @@ def label(method: str, found: list[Panel]) -> str:
 
 
 def cost_of(method: str, found: list[Panel]) -> tuple[str, str]:
-    """`cost` in the first panel that has the method."""
-    return cost(next(one for one in found if method in set(one.summary.method)).runs.run, method)
+    """`cost` in the panels that have the method: the least and the most minutes, and the passes."""
+    runs = [one.runs.run for one in found if method in set(one.summary.method)]
+    minutes = sorted(float(np.mean(times)) for run in runs if (times := training_minutes(run, method)))
+    ends = list(dict.fromkeys(map(in_minutes, (minutes[0], minutes[-1])))) if minutes else [NO_VALUE]
+    return "–".join(ends), cost(runs[0], method)[1]
 
 
 def overview_block(results: Path) -> str:

@@ -41,7 +41,7 @@ def answer_block(results: Path) -> str:
 
 
 def short_block(results: Path) -> str:
-    """One sentence: the best network, the best floor and pDDPM on the first kind of lesions."""
+    """A sentence or two: the best network, the best floor and pDDPM on the first kind of lesions."""
     one = panels(results)[0]
     if one.few:
         return "Scored on a few patients only so far: patient by patient below."
@@ -53,7 +53,13 @@ def short_block(results: Path) -> str:
     said += [f"a map without a network ({_plain(floor)}) **{means[floor]}**"] if floor else []
     said += [f"patched diffusion (pDDPM) **{means['pddpm']}**"] if "pddpm" in means else []
     people = "people" if one.simulated else "patients"
-    return f"{one.lesions} on {one.scans} ({one.people} {people}; chance {one.chance:.3f}): {', '.join(said)}."
+    text = f"{one.lesions} on {one.scans} ({one.people} {people}; chance {one.chance:.3f}): {', '.join(said)}."
+    if {"pddpm", "ddpm"} <= set(means):
+        differences = comparison_table(one.scores, [(one.dataset, "auprc", "pddpm", "ddpm")])
+        found = verdict(differences, "pddpm", "ddpm")
+        shown = {"not shown": "is not shown to differ from", "ahead": "is ahead of", "behind": "is behind"}[found]
+        text += f" Patched diffusion {shown} whole-image diffusion."
+    return text
 
 
 def verdict(differences: pd.DataFrame, better: str, baseline: str) -> str:
