@@ -14,14 +14,12 @@ from pddm_utils.show.figures import method_colour, method_label, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
-    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
     pack_image,
     pack_palette,
     script,
-    unpack,
 )
 
 # Name of a model, side of its boxes in pixels, a slice of the scan, and a number of steps in; the losses of these
@@ -62,32 +60,6 @@ class TrainingExplorer(InteractiveFigure):
         self._go_on = go_on
         self.on_msg(self._answer)
 
-    def loss(self, name: str, step: int) -> float:
-        """Mean loss of up to ten steps that end at `step`; NaN before the first.
-
-        Raises:
-            InputError: no such model.
-        """
-        last = self._learner(name)["losses"][max(0, step - MEAN_OF) : step]
-        return float(np.mean(last)) if last else float("nan")
-
-    def rebuilt(self, name: str, step: int, slice_index: int) -> np.ndarray:
-        """Levels of a slice as a model rebuilt it after a recorded step, uint8 `(H, W)` as displayed.
-
-        Raises:
-            InputError: a model, step or slice that is not in the figure.
-        """
-        shape = (len(self.frames["steps"]), len(self.frames["slices"]), *self.frames["size"])
-        volume = unpack(self._learner(name)["rebuilt"], shape)
-        return volume[self._place("steps", step), self._place("slices", slice_index)]
-
-    def error(self, name: str, step: int, slice_index: int) -> float:
-        """Mean of |x - x^| over the brain in that slice, outside the lesion, in scaled intensity."""
-        shape, place = (len(self.frames["slices"]), *self.frames["size"]), self._place("slices", slice_index)
-        image, healthy = (unpack(self.frames[key], shape)[place] for key in ("image", "healthy"))
-        difference = np.abs(image.astype(float) - self.rebuilt(name, step, slice_index))
-        return float(difference[healthy > 0].mean()) / TOP_LEVEL
-
     def train(self, slice_index: int, box_sizes: Mapping[str, int], steps: int = STEPS_AT_ONCE) -> dict[str, Any]:
         """Let every model learn for some steps.
 
@@ -118,12 +90,6 @@ class TrainingExplorer(InteractiveFigure):
         """Answer the front end's `train` message."""
         if message.get("kind") == "train":
             self._reply("trained", lambda: self.train(int(message["slice"]), message["boxes"], int(message["steps"])))
-
-    def _learner(self, name: str) -> dict[str, Any]:
-        for learner in self.frames["learners"]:
-            if learner["name"] == name:
-                return learner
-        raise InputError(f"no model {name!r} here; choose among {[one['name'] for one in self.frames['learners']]}")
 
 
 def explore_training(
