@@ -1,9 +1,8 @@
-"""Figures of numbers: paired scores, precision-recall curves, training curves; style and colours of `figures`."""
+"""Figures of numbers: paired scores, precision-recall curves; style and colours of `figures`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -95,43 +94,4 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
     figure.suptitle(title)
-    return figure
-
-
-@styled
-def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Loss against optimiser steps, in training and on the fixed validation draws.
-
-    Args:
-        records: contents of `training.json` by method name (see `read_training`).
-
-    Raises:
-        InputError: a record without a loss history.
-    """
-    figure, axes = plt.subplots(figsize=(WIDTH, 4), layout="constrained")
-    for name, record in records.items():
-        history = record.get("history")
-        if not history:
-            raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
-        steps = [entry["step"] for entry in history]
-        axes.plot(
-            steps,
-            [entry["loss"] for entry in history],
-            color=method_colour(name),
-            lw=1,
-            alpha=0.5,
-            ls="--",
-            label=f"{method_label(name)}, one training batch",
-        )
-        axes.plot(
-            steps,
-            [entry["validation_loss"] for entry in history],
-            color=method_colour(name),
-            lw=2,
-            marker="o",
-            ms=3,
-            label=f"{method_label(name)}, validation",
-        )
-    axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
-    axes.legend()
     return figure
