@@ -53,7 +53,10 @@ def learner() -> Learner:
 @pytest.fixture
 def figure(learner: Learner) -> TrainingExplorer:
     films = {name: Film(box, [], SCAN.image[None, SLICES] * 0) for name, box in BOXES.items()}
-    return explore_training(SCAN, SLICES, [0], films, learner.go_on, {name: [0.5, 0.4] for name in BOXES})
+    frames = explore_training(SCAN, SLICES, [0], films).frames
+    for one in frames["learners"]:
+        one["begun"] = [0.5, 0.4]
+    return TrainingExplorer(learner.go_on, frames=frames)
 
 
 def test_a_message_trains_and_shows_the_slice(figure: TrainingExplorer, learner: Learner, monkeypatch) -> None:
@@ -86,7 +89,7 @@ def test_a_wrong_message_is_answered(figure: TrainingExplorer, learner: Learner,
 
 def test_a_failure_of_the_models_is_told_and_raised(monkeypatch) -> None:
     films = {"pddpm": Film(16, [], SCAN.image[None, SLICES] * 0)}
-    figure = explore_training(SCAN, SLICES, [0], films, lambda *_: 1 / 0)
+    figure = TrainingExplorer(lambda *_: 1 / 0, frames=explore_training(SCAN, SLICES, [0], films).frames)
     sent: list[Any] = []
     monkeypatch.setattr(figure, "send", lambda message, buffers=None: sent.append(message))
     with pytest.raises(ZeroDivisionError):

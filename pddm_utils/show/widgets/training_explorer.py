@@ -50,6 +50,10 @@ class TrainingExplorer(InteractiveFigure):
 
     Attributes:
         live: whether a kernel can train the models further (see `train`).
+
+    Args:
+        go_on: trains a model further, in this session; the reader can then start and pause it and change the boxes.
+            The frames' `begun` are the losses of its models so far.
     """
 
     _esm = script("training")
@@ -75,7 +79,7 @@ class TrainingExplorer(InteractiveFigure):
             InputError: nothing here can learn, or no such slice or box.
         """
         if self._go_on is None:
-            raise InputError("this figure holds no models; make it with `explore_training` in this session")
+            raise InputError("this figure holds no models; give `TrainingExplorer` a `go_on` in this session")
         self._place("slices", slice_index)
         learners = []
         for learner in self.frames["learners"]:
@@ -97,8 +101,6 @@ def explore_training(
     slice_indices: Sequence[int],
     steps: Sequence[int],
     films: Mapping[str, Film | tuple[int, Sequence[float], np.ndarray]],
-    go_on: GoOn | None = None,
-    begun: Mapping[str, Sequence[float]] | None = None,
 ) -> TrainingExplorer:
     """Watch models learn: their losses, and slices of one scan as they rebuilt them after some of the steps.
 
@@ -107,8 +109,6 @@ def explore_training(
         slice_indices: which of its slices are shown.
         steps: after which the films were taken, rising from 0, before the first.
         films: by name of the method; plain tuples will do.
-        go_on: trains a model further, in this session; the reader can then start and pause it and change the boxes.
-        begun: losses of the models that `go_on` trains, so far; those of the films when left out.
 
     Raises:
         InputError: no film, films that do not fit to each other or to the scan, or no such slice.
@@ -132,7 +132,6 @@ def explore_training(
     residuals = np.stack([np.abs(film.rebuilt[-1] - scan.image[shown]) for film in taken.values()])
     healthy = scan.brain_mask[shown] & ~scan.lesion_mask[shown]
     return TrainingExplorer(
-        go_on,
         frames={
             "title": f"Training: {scan.dataset}, {scan.subject}",
             "size": [height, width],
@@ -149,19 +148,20 @@ def explore_training(
             "image": pack_image(scan.image[shown]),
             "lesion": pack(radiological(scan.lesion_mask[shown])),
             "healthy": pack(radiological(healthy)),
-            "learners": [_learner(name, film, (begun or {}).get(name, film.losses)) for name, film in taken.items()],
+            "learners": [_learner(name, film) for name, film in taken.items()],
         },
     )
 
 
-def _learner(name: str, film: Film, begun: Sequence[float]) -> dict[str, Any]:
+def _learner(name: str, film: Film) -> dict[str, Any]:
     """What is drawn of one model."""
+    losses = [round(float(loss), 5) for loss in film.losses]
     return {
         "name": name,
         "label": method_label(name),
         "colour": method_colour(name),
         "box_size": film.box_size,
-        "losses": [round(float(loss), 5) for loss in film.losses],
-        "begun": [round(float(loss), 5) for loss in begun],
+        "losses": losses,
+        "begun": losses,  # of the models that go on learning; a page that trains others gives theirs
         "rebuilt": pack_image(film.rebuilt),
     }
