@@ -17,13 +17,13 @@ from pddm_utils.show.style import INK, WIDTH, styled
 
 
 @styled
-def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None) -> Figure:
+def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC") -> Figure:
     """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
 
     Args:
-        scores: `(scans,)` by method name, the same scans in the same order, seeds averaged; NaN is left out.
+        scores: `(scans,)` by method name, one scan a subject, the same in the same order, seeds averaged; NaN is left
+            out.
         metric: name of the vertical axis.
-        clusters: `(scans,)` subject of each scan; None: each is a subject of its own.
 
     Returns:
         The figure; with two methods its title gives the mean paired difference, and its 95 % interval from
@@ -41,7 +41,7 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
     for place, name in enumerate(names):
         colour, column = method_colour(name), values[name]
         axes.scatter(np.full(column.shape, place), column, s=18, color=colour, alpha=0.7, lw=0, zorder=2)
-        mean = bootstrap_interval(column, clusters)
+        mean = bootstrap_interval(column)
         axes.plot([place + 0.16], [mean.mean], "D", color=INK, ms=5, zorder=3)
         axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=INK, lw=1.8, zorder=3)
     axes.set(
@@ -55,7 +55,7 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
         axes.tick_params("x", rotation=60)
     title = "diamond: mean, bar: 95 % interval over subjects"
     if len(names) == 2:
-        difference = paired_difference(values[names[1]], values[names[0]], clusters)
+        difference = paired_difference(values[names[1]], values[names[0]])
         title = f"{names[1]} minus {names[0]}: {difference.mean:+.3f}"
         if difference.n >= MIN_SUBJECTS:
             title += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
