@@ -25,12 +25,11 @@ from pddm_utils.benchmark.tables import (
     with_intensity,
 )
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS, relative_improvement, seed_mean
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, clear_sign, relative_improvement, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
 
 _SLICE_SIDE = 96  # pixels of a prepared slice
-_SIGNIFICANT = 0.05
 OLDER = "†"  # marks a row that was made with an older definition of its method
 
 
@@ -262,6 +261,4 @@ def _answer(row: pd.DataFrame, above: str, below: str) -> str:
     mean, low, high, p = row.iloc[0][["mean", "low", "high", "p_holm"]]
     if np.isnan(low):
         return "too few subjects"
-    if low <= 0 <= high or p >= _SIGNIFICANT:
-        return "not shown"
-    return above if mean > 0 else below
+    return {1: above, -1: below, 0: "not shown"}[clear_sign(mean, low, high, p)]

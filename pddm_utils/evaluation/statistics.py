@@ -20,6 +20,7 @@ from pddm_utils.evaluation.metrics import scan_auroc
 DRAWS = 10_000
 LEVEL = 0.95
 SEED = 0  # of the draws
+SIGNIFICANT = 0.05
 METHOD = "BCa"  # of scipy.stats.bootstrap: bias-corrected and accelerated (Efron 1987)
 MIN_SUBJECTS = 5
 EXACT_SUBJECTS = 32  # all 2^32 sign patterns can be counted: 2^16 of each half of the subjects
@@ -249,6 +250,24 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     stepped = p_values[order] * np.arange(order.size, 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
     return adjusted
+
+
+def clear_sign(mean: float, low: float, high: float, p_value: float) -> int:
+    """1 or -1 where a difference is clearly above or below zero, 0 where it is not shown.
+
+    Clear is what has an interval without zero and a p-value below 0.05.
+
+    Args:
+        mean: of the difference.
+        low, high: its interval; NaN with too few subjects.
+        p_value: corrected, where there are several comparisons.
+
+    Example:
+        >>> clear_sign(-0.2, -0.3, -0.1, 0.01), clear_sign(-0.2, -0.3, 0.1, 0.01)
+        (-1, 0)
+    """
+    clear = (low > 0 or high < 0) and p_value < SIGNIFICANT
+    return (1 if mean > 0 else -1) if clear else 0
 
 
 def _sign_flip_p_value(sums: np.ndarray) -> float:

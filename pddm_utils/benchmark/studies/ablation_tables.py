@@ -12,7 +12,7 @@ import pandas as pd
 from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, summary_table
 from pddm_utils.core.errors import InputError
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, holm, paired_difference
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, clear_sign, holm, paired_difference
 from pddm_utils.evaluation.thresholds import RULES
 from pddm_utils.show.figures import method_label
 
@@ -114,18 +114,15 @@ def made_of(made: dict[str, Any]) -> str:
 
 
 def difference_lines(table: pd.DataFrame, variant: str, reference: Any) -> str:
-    """`against_reference` in words: a line for each variant, with its interval and whether it is clear.
-
-    Clear is what leaves out zero and has a corrected p-value below 0.05.
-    """
+    """`against_reference` in words: a line for each variant, its interval and whether it is clear (`clear_sign`)."""
     lines = [f"AUPRC minus that of '{reference}':"]
     for row in against_reference(table, variant, reference).itertuples():
         words = f"{method_label(row.method)}, {getattr(row, variant)}: {row.mean:+.3f}"
         if np.isnan(row.low):
             lines.append(f"{words}, too few subjects for an interval")
             continue
-        clear = row.p_holm < 0.05 and (row.low > 0 or row.high < 0)
-        verdict = ("better" if row.mean > 0 else "worse") if clear else "no clear difference"
+        sign = clear_sign(row.mean, row.low, row.high, row.p_holm)
+        verdict = {1: "better", -1: "worse", 0: "no clear difference"}[sign]
         lines.append(f"{words} [{row.low:+.3f}, {row.high:+.3f}], {verdict}")
     return "\n".join(lines)
 
