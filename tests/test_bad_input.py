@@ -12,7 +12,8 @@ import pytest
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.manifest import ManifestRow, read_manifest
-from pddm_utils.data.prepare import ScanCache, load_scan, load_volume, prepare_all, save_nifti
+from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all
+from pddm_utils.data.volume import load_volume, save_nifti
 
 GRID = np.diag([2.0, 2.0, 2.0, 1.0])
 

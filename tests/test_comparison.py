@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 from barriers import serious_findings
 from browser import open_browser
 from figure_page import ALPHA_BARS, DEPTH, SIZE, move, open_page, pixels, point, press, small_methods, small_scan
+from mirrors import slice_dice
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
 from pddm_utils.evaluation.postprocess import anomaly_map
@@ -85,11 +86,13 @@ def test_maps_are_those_of_the_whole_volume(index: int, scan: Scan) -> None:
 
 
 def test_dice_of_a_slice(comparison: Comparison) -> None:
-    found = comparison.levels("ddpm", 6, 818) > to_levels(np.float64(0.05), comparison.frames["limit"])
-    lesion = comparison.plane("lesion", 6) > 0
-    assert comparison.dice("ddpm", 6, 818) == 2 * (found & lesion).sum() / (found.sum() + lesion.sum())
-    assert comparison.dice("ddpm", 6, 818, threshold=1.0) == 0
-    assert np.isnan(comparison.dice("ddpm", 12, 818))
+    [level] = [one["threshold"] for one in comparison.frames["methods"] if one["name"] == "ddpm"]
+    assert level == to_levels(np.float64(0.05), comparison.frames["limit"])
+    found, lesion = comparison.levels("ddpm", 6, 818) > level, comparison.plane("lesion", 6) > 0
+    dice = 2 * (found & lesion).sum() / (found.sum() + lesion.sum())
+    assert slice_dice(comparison, "ddpm", 6, 818, level, "map") == dice
+    assert slice_dice(comparison, "ddpm", 6, 818, 255, "map") == 0
+    assert np.isnan(slice_dice(comparison, "ddpm", 12, 818, level, "map"))
 
 
 @pytest.mark.parametrize(
@@ -119,9 +122,9 @@ def test_what_cannot_be_compared_is_an_error(wrong: dict, message: str, scan: Sc
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda c: c.dice("unet", 6, 818),
-        lambda c: c.dice("ddpm", 5, 818),
-        lambda c: c.dice("ddpm", 6, 499),
+        lambda c: c.levels("unet", 6, 818),
+        lambda c: c.levels("ddpm", 5, 818),
+        lambda c: c.levels("ddpm", 6, 499),
         lambda c: c.levels("ddpm", 6, 818, "noise"),
     ],
 )
@@ -199,10 +202,9 @@ def test_browser_dice_equals_python(level: int, source: str, page: Page, compari
     for name in THRESHOLDS:
         move(page, f"{name}-threshold", level)
         words = page.locator(f'[data-dice="{name}"]').inner_text().split()
-        limit = comparison.frames["limit"]
-        expected = comparison.dice(name, 6, 818, level * limit / 255, source)
+        expected = slice_dice(comparison, name, 6, 818, level, source)
         assert float(words[1]) == pytest.approx(expected, abs=6e-4)
-        best = max(comparison.dice(name, 6, 818, k * limit / 255, source) for k in range(256))
+        best = max(slice_dice(comparison, name, 6, 818, k, source) for k in range(256))
         assert float(words[words.index("possible:") + 1]) == pytest.approx(best, abs=6e-4)
         marked = pixels(page, f"{name}-found")[..., 0] != pixels(page, f"{name}-found")[..., 2]
         np.testing.assert_array_equal(marked, comparison.levels(name, 6, 818, source) > level)

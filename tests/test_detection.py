@@ -16,7 +16,8 @@ from pddm_utils.__main__ import main
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.shipped import HEALTHY_PLACES, weights_folder
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import prepare_scan, to_scan_space
+from pddm_utils.data.prepare import prepare_scan
+from pddm_utils.data.volume import to_scan_space
 from pddm_utils.detection.choices import DEFAULT_MODELS
 from pddm_utils.detection.detect import Detection, contrast_of_name, detect
 from pddm_utils.detection.model import load_model

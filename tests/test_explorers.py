@@ -10,6 +10,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
+import mirrors
 from barriers import serious_findings
 from browser import open_browser
 from figure_page import SIZE, move, open_page, pixels, point, press, small_scan
@@ -99,7 +100,7 @@ def test_noisy_slice_is_the_schedulers() -> None:
             noise = field.clamp(-4, 127 / 32)[None, None]
             theirs = make_scheduler(schedule).add_noise(clean, noise, torch.tensor([700]))[0, 0].numpy()
             # Steps of 1/32 in the noise and of 1/255 in the slice.
-            np.testing.assert_allclose(figure.noisy(700, kind, schedule), theirs[::-1, ::-1], atol=0.025)
+            np.testing.assert_allclose(mirrors.noisy(figure, 700, kind, schedule), theirs[::-1, ::-1], atol=0.025)
 
 
 @pytest.mark.browser
@@ -111,7 +112,8 @@ def test_forward_process_in_the_browser(pages: dict[str, Page]) -> None:
             page.locator('[data-control="noise"]').select_option(kind)
             for timestep in (0, 499, 999):
                 move(page, "timestep", timestep)
-                np.testing.assert_array_equal(pixels(page, "noisy")[..., 0], figure.levels(timestep, kind, schedule))
+                expected = mirrors.noisy_levels(figure, timestep, kind, schedule)
+                np.testing.assert_array_equal(pixels(page, "noisy")[..., 0], expected)
     press(page, "timestep", "Home", "ArrowRight", "ArrowRight")
     alpha_bar = figure.frames["alpha_bars"]["linear"][2]
     assert page.locator('[data-control="timestep"]').get_attribute("aria-valuetext") == f"2 (ᾱ = {alpha_bar:.3f})"
@@ -127,8 +129,8 @@ def test_boxes_in_the_browser(box: int, stride: int, pages: dict[str, Page]) -> 
     move(page, "box", 32)
     move(page, "stride", stride)
     move(page, "box", box)
-    grid, coverage = BoxGrid(SIZE, box, stride), figure.coverage(box, stride)
-    np.testing.assert_array_equal(pixels(page, "stitched")[..., 0], figure.stitched(box, stride))
+    grid, coverage = BoxGrid(SIZE, box, stride), mirrors.coverage(figure, box, stride)
+    np.testing.assert_array_equal(pixels(page, "stitched")[..., 0], mirrors.stitched(figure, box, stride))
     palette = unpack(figure.frames["palette"], (256, 3))
     levels = np.floor(coverage / coverage.max() * 255 + 0.5).astype(int)
     np.testing.assert_array_equal(pixels(page, "coverage"), palette[levels])
@@ -177,7 +179,7 @@ def test_thresholds_in_the_browser(level: int, pages: dict[str, Page]) -> None:
         move(page, "slice", place)
         colours = pixels(page, "mask")
         grey = (colours[..., 0] == colours[..., 1]) & (colours[..., 1] == colours[..., 2])
-        found, lesion = figure.found(index, level), SCAN.lesion_mask[index][::-1, ::-1]
+        found, lesion = mirrors.found(figure, index, level), SCAN.lesion_mask[index][::-1, ::-1]
         np.testing.assert_array_equal(~grey, found | lesion)
         for mask, name in ((found & lesion, "hit"), (found & ~lesion, "false_alarm"), (~found & lesion, "miss")):
             tint = np.frombuffer(bytes.fromhex(figure.frames["colours"][name][1:]), np.uint8)
@@ -202,7 +204,7 @@ def test_volume_in_the_browser(pages: dict[str, Page]) -> None:
     point(page, "axial", column=7, row=11)  # sets the other two planes
     place = {"axial": 5, "coronal": size[1] - 1 - 11, "sagittal": size[2] - 1 - 7}
     for view, where in place.items():
-        np.testing.assert_array_equal(pixels(page, view), figure.plane(view, where, 60, 0.4))
+        np.testing.assert_array_equal(pixels(page, view), mirrors.plane(figure, view, where, 60, 0.4))
     z, y, x = place.values()
     box = np.argwhere(SCAN.brain_mask).min(axis=0)
     corner = SCAN.affine @ (x + box[2], y + box[1], z + box[0], 1)
@@ -210,9 +212,9 @@ def test_volume_in_the_browser(pages: dict[str, Page]) -> None:
     assert said(page, "volume").startswith(f"At x = {corner[0]:.0f}, y = {corner[1]:.0f}, z = {corner[2]:.0f} mm")
     assert f"anomaly map {value:.3f}" in said(page, "volume")
     point(page, "coronal", column=3, row=2)
-    np.testing.assert_array_equal(pixels(page, "axial"), figure.plane("axial", size[0] - 1 - 2, 60, 0.4))
+    np.testing.assert_array_equal(pixels(page, "axial"), mirrors.plane(figure, "axial", size[0] - 1 - 2, 60, 0.4))
     press(page, "x", "Home")
-    np.testing.assert_array_equal(pixels(page, "sagittal"), figure.plane("sagittal", 0, 60, 0.4))
+    np.testing.assert_array_equal(pixels(page, "sagittal"), mirrors.plane(figure, "sagittal", 0, 60, 0.4))
 
 
 @pytest.mark.browser
@@ -222,7 +224,7 @@ def test_components_in_the_browser(pages: dict[str, Page]) -> None:
     for place, (count, plane) in enumerate(REBUILT.items()):
         move(page, "components", place)
         np.testing.assert_array_equal(pixels(page, "rebuilt")[..., 0], to_levels(plane, 1.0)[::-1, ::-1])
-        levels = figure.residual(count)
+        levels = mirrors.residual(figure, count)
         np.testing.assert_array_equal(pixels(page, "residual"), palette[levels])
         exact = np.minimum(np.abs(SCAN.image[6] - plane)[::-1, ::-1] / limit, 1) * 255
         assert np.abs(levels - exact).max() <= 1 / limit + 0.5, "two roundings to 1/255, scaled to the limit"
@@ -237,12 +239,12 @@ def test_components_in_the_browser(pages: dict[str, Page]) -> None:
 
 def test_of_a_training_mean_losses_and_errors_are_told() -> None:
     figure = FIGURES["training"]
-    assert np.isnan(figure.loss("ddpm", 0))
-    assert figure.loss("ddpm", 3) == pytest.approx(LOSSES[:3].mean(), abs=1e-4)
-    assert figure.loss("pddpm", 12) == pytest.approx(LOSSES[2:].mean() / 2, abs=1e-4), "the last ten"
+    assert np.isnan(mirrors.mean_loss(figure, "ddpm", 0))
+    assert mirrors.mean_loss(figure, "ddpm", 3) == pytest.approx(LOSSES[:3].mean(), abs=1e-4)
+    assert mirrors.mean_loss(figure, "pddpm", 12) == pytest.approx(LOSSES[2:].mean() / 2, abs=1e-4), "the last ten"
     healthy = SCAN.brain_mask[6] & ~SCAN.lesion_mask[6]
     exact = np.abs(SCAN.image[6] - FILMS["pddpm"].rebuilt[1, 0])[healthy].mean()
-    assert figure.error("pddpm", 3, 6) == pytest.approx(exact, abs=1 / 255)
+    assert mirrors.error_in_healthy_brain(figure, "pddpm", 3, 6) == pytest.approx(exact, abs=1 / 255)
 
 
 @pytest.mark.browser
@@ -256,12 +258,13 @@ def test_training_in_the_browser(pages: dict[str, Page]) -> None:
             words = said(page, "training")
             assert words.startswith(f"{step} steps. ")
             for name in FILMS:
-                rebuilt = figure.rebuilt(name, step, index)
+                rebuilt = mirrors.rebuilt_slice(figure, name, step, index)
                 np.testing.assert_array_equal(pixels(page, f"{name}-rebuilt")[..., 0], rebuilt)
                 away = np.abs(to_levels(SCAN.image[index], 1.0)[::-1, ::-1].astype(float) - rebuilt) / 255
                 np.testing.assert_array_equal(pixels(page, f"{name}-residual"), palette[to_levels(away, limit)])
-                loss = f"{figure.loss(name, step):.4f}" if step else "not begun"
-                assert f"loss {loss}, error in healthy brain {figure.error(name, step, index):.3f}" in words
+                loss = f"{mirrors.mean_loss(figure, name, step):.4f}" if step else "not begun"
+                error = mirrors.error_in_healthy_brain(figure, name, step, index)
+                assert f"loss {loss}, error in healthy brain {error:.3f}" in words
     assert page.locator('[data-chart="losses"] .series').count() == len(FILMS)
     assert page.locator('[data-control="train"]').count() == 0, "there is no kernel"
 
@@ -311,14 +314,12 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
         lambda: explore_forward(SCAN, {}, FIELDS),
         lambda: explore_forward(SCAN, ALPHA_BARS | {"short": [1, 0.5]}, FIELDS),
         lambda: explore_forward(SCAN, ALPHA_BARS, {"gaussian": np.zeros((3, 3))}),
-        lambda: FIGURES["forward"].noisy(5, "brown", "linear"),
         lambda: explore_boxes(SCAN, -1),
         lambda: explore_boxes(SCAN, box_size=15, stride=15),
         lambda: explore_boxes(SCAN, box_size=16, stride=20),
         lambda: explore_thresholds(SCAN, MAP[1:]),
         lambda: explore_thresholds(SCAN, MAP + 1),
         lambda: explore_thresholds(SCAN, MAP, slice_indices=[99]),
-        lambda: FIGURES["thresholds"].found(5, 10),
         lambda: view_volume(SCAN, MAP[1:]),
         lambda: view_volume(SCAN, -MAP),
         lambda: explore_components(SCAN, {}, [], []),
@@ -327,15 +328,11 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
         lambda: explore_components(SCAN, REBUILT, SHARES[0], [0.0, 0.5]),
         lambda: explore_components(SCAN, REBUILT, SHARES[0], [0.0, 0.5, 1.5]),
         lambda: explore_components(SCAN, REBUILT, *SHARES, slice_index=16),
-        lambda: FIGURES["components"].residual(5),
         lambda: explore_training(SCAN, [6, 9], STEPS, {}),
         lambda: explore_training(SCAN, [6, 16], STEPS, FILMS),
         lambda: explore_training(SCAN, [6], STEPS, FILMS),
         lambda: explore_training(SCAN, [6, 9], [0, 12, 3], FILMS),
         lambda: explore_training(SCAN, [6, 9], [1, 3, 12], FILMS),
-        lambda: FIGURES["training"].loss("dae", 3),
-        lambda: FIGURES["training"].error("ddpm", 4, 6),
-        lambda: FIGURES["training"].rebuilt("ddpm", 3, 7),
         lambda: FIGURES["training"].train(6, {"ddpm": 32, "pddpm": 16}),
     ],
 )

@@ -60,7 +60,8 @@ def test_atlas_is_the_signed_z_score_of_the_intensity_by_place(atlas: Path, cach
         scan = cache.load(row)
         counted.add(scan.image, scan.brain_mask)
     scan, method = cache.load(VAL[0]), open_method("atlas", load_settings("smoke"), folder=atlas)
-    mean, deviation = counted.mean(scan.brain_mask), counted.deviation(scan.brain_mask)
+    statistics = counted.statistics()
+    mean, deviation = statistics.expected(scan.brain_mask), statistics.spread(scan.brain_mask)
     expected = ((scan.image - mean) / (deviation + SPREAD_OFFSET)).clip(min=0) / LARGEST_SCORE
     inside = scan.brain_mask
     rebuilt = method.reconstruct(scan)

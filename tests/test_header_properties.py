@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from fuzzing import for_an_hour, is_taken, mutated
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.data.mask_files import load_brain_mask
-from pddm_utils.data.prepare import load_volume
+from pddm_utils.data.volume import load_volume
 
 DATA = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
 TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}

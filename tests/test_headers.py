@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pddm_utils.core.errors import InputError, ScanWarning
-from pddm_utils.data.prepare import load_volume, to_scan_space
+from pddm_utils.data.volume import load_volume, to_scan_space
 
 GRID = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
 DATA = np.random.default_rng(0).normal(size=(7, 8, 9)).astype(np.float32)

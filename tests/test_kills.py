@@ -14,7 +14,8 @@ import pytest
 
 from killing import kill_repeatedly, newest_change, visible_files
 from pddm_utils.data.manifest import ManifestRow, write_manifest
-from pddm_utils.data.prepare import prepare_scan, to_scan_space
+from pddm_utils.data.prepare import prepare_scan
+from pddm_utils.data.volume import to_scan_space
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PDDM_DATA": ""}
 BENCHMARK = {

@@ -15,7 +15,8 @@ from scipy import ndimage
 
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import Scan, prepare_scan
+from pddm_utils.data.prepare import prepare_scan
+from pddm_utils.data.scan import Scan
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
 
 

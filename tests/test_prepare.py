@@ -19,17 +19,10 @@ from scipy.spatial.transform import Rotation
 from threadpoolctl import threadpool_limits
 
 from pddm_utils.data.brain import extract_brain, stripped_brain
+from pddm_utils.data.frame import to_frame
 from pddm_utils.data.manifest import ManifestRow
-from pddm_utils.data.prepare import (
-    LoadedVolume,
-    ScanCache,
-    load_scan,
-    load_volume,
-    prepare_all,
-    prepare_scan,
-    to_frame,
-    to_scan_space,
-)
+from pddm_utils.data.prepare import ScanCache, load_scan, prepare_all, prepare_scan
+from pddm_utils.data.volume import LoadedVolume, load_volume, to_scan_space
 from pddm_utils.evaluation.metrics import dice
 
 ORIENTATIONS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -26,17 +27,18 @@ from pddm_utils.data.sources.lesion_donors import (
     COLUMNS,
     DONOR_KINDS,
     DONOR_TABLE,
-    SIZES,
     donor_files,
-    donor_records,
 )
 from pddm_utils.data.sources.simulated import simulated_rows
 from pddm_utils.data.sources.soop_table import split_table
 from pddm_utils.data.text_tables import read_table
+from pddm_utils.data.volume import read_volume
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import score_map
 
 MNI = np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]])  # 182 x 218 x 182 voxels of 1 mm
+SIZES = {"small": (0.5, 3.0), "medium": (3.0, 15.0), "large": (15.0, 80.0)}  # ml of a stroke, from and below
+LEAST_MS_ML = 0.8  # of all lesions of a patient with multiple sclerosis
 real_masks = pytest.mark.skipif(
     data_root() is None or not (data_root() / "mslub-masks").is_dir(), reason="PDDM_DATA holds no lesion masks"
 )
@@ -349,9 +351,32 @@ def test_a_row_with_the_wrong_files_is_refused(tmp_path, cell, wrong):
 
 
 # --- On the real masks ---
+def volume_ml(root: Path, kind: str, subject: str) -> float:
+    volume = read_volume(donor_path(root, kind, subject))
+    return float(np.count_nonzero(volume.data > 0) * abs(np.linalg.det(volume.affine[:3, :3])) / 1000)
+
+
+def candidates(root: Path) -> Iterator[tuple[str, str, str, float]]:
+    """Kind, size, subject and volume of every mask that may lend its shape, SOOP in its fixed order."""
+    for subject in (record["subject"] for record in split_table() if record["split"] != "test"):
+        ml = volume_ml(root, "real-shape", subject)
+        yield from (("real-shape", size, subject, ml) for size, (least, most) in SIZES.items() if least <= ml < most)
+    for path in sorted(donor_path(root, "real-ms", "*").parent.glob(donor_path(root, "real-ms", "*").name)):
+        subject = path.name.removesuffix("_lesion_consensus.nii.gz")
+        if (ml := volume_ml(root, "real-ms", subject)) >= LEAST_MS_ML:
+            yield "real-ms", "any", subject, ml
+
+
 @real_masks
 def test_the_table_of_donors_is_that_of_the_masks():
-    assert read_table(DONOR_TABLE, COLUMNS) == donor_records(data_root())
+    """Within a kind and size every third lends to validation insertions, the others to test insertions."""
+    taken, records = {}, []
+    for kind, size, subject, ml in candidates(data_root()):
+        number = taken[kind, size] = taken.get((kind, size), -1) + 1
+        split = "test" if number % 3 else "val"
+        records.append(dict(zip(COLUMNS, (kind, split, size, subject, f"{ml:.2f}"), strict=True)))
+    records.sort(key=lambda record: (record["kind"], record["split"], record["size"]))
+    assert read_table(DONOR_TABLE, COLUMNS) == records
 
 
 @real_masks

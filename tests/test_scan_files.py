@@ -16,12 +16,13 @@ from scipy import ndimage
 from pddm_utils import detect
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.data.manifest import read_manifest
-from pddm_utils.data.prepare import ScanCache, load_scan, load_volume, save_nifti
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.preprocess.images import to_nifti
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.subject import preprocess_scan
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
 from pddm_utils.data.simulation.lesions import insert_lesion
+from pddm_utils.data.volume import load_volume, save_nifti
 
 NIFTI_NAME = "sub-01_T2w.nii.gz"
 INSTEAD = {

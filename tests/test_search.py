@@ -133,12 +133,13 @@ def test_healthy_places_know_mean_and_spread_of_a_place() -> None:
     left = np.arange(40) < 20
     for _ in range(30):
         places.add(np.where(left, 0.2, 0.0) + rng.normal(0, 0.1, mask.shape), mask)
-    mean, deviation = places.mean(mask), places.deviation(mask)
+    statistics = places.statistics()
+    mean, deviation = statistics.expected(mask), statistics.spread(mask)
     assert mean[12, 24, 10] == pytest.approx(0.2, abs=0.03) and mean[12, 24, 30] == pytest.approx(0, abs=0.03)
     assert deviation[12, 24, 30] == pytest.approx(0.1, abs=0.02) and mean[12, 0, 10] == 0
     other = np.zeros((12, 96, 60), dtype=bool)  # another brain: the place goes with it
     other[:, 10:90, 10:50] = True
-    assert places.mean(other)[6, 50, 20] == pytest.approx(0.2, abs=0.03)
+    assert statistics.expected(other)[6, 50, 20] == pytest.approx(0.2, abs=0.03)
     z = places.z_score(np.full(mask.shape, 0.5), mask)
     assert z[12, 24, 30] > z[12, 24, 10] > 0
 

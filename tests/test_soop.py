@@ -21,7 +21,7 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import load_settings
 from pddm_utils.data.brain import stripped_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
-from pddm_utils.data.prepare import ScanCache, data_digest, load_scan, load_volume, to_scan_space
+from pddm_utils.data.prepare import ScanCache, data_digest, load_scan
 from pddm_utils.data.preprocess.plan import Plan
 from pddm_utils.data.preprocess.subject import preprocess_scan
 from pddm_utils.data.scan import scale_to_unit_range
@@ -31,6 +31,7 @@ from pddm_utils.data.sources.soop import FOLDER, soop_rows
 from pddm_utils.data.sources.soop_archive import read_mosaic
 from pddm_utils.data.sources.soop_scaling import compare_scalings
 from pddm_utils.data.sources.soop_table import AFFINE, SPLIT_TABLE, slice_image
+from pddm_utils.data.volume import load_volume, to_scan_space
 from pddm_utils.evaluation.postprocess import anomaly_map, erode_in_plane, median_filter
 from pddm_utils.methods.registry import open_method
 

@@ -13,11 +13,13 @@ import pytest
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.brain import extract_brain
 from pddm_utils.data.manifest import read_manifest, write_manifest
-from pddm_utils.data.prepare import ScanCache, load_brain_mask, load_scan, load_volume, to_scan_space
+from pddm_utils.data.mask_files import load_brain_mask
+from pddm_utils.data.prepare import ScanCache, load_scan
 from pddm_utils.data.preprocess.masks import extract_with_deepbet
 from pddm_utils.data.sources import data_root, require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
+from pddm_utils.data.volume import load_volume, to_scan_space
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.publish.pictures import raw_rows, save_real_figures
 

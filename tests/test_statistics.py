@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pddm_utils.evaluation import statistics
 from pddm_utils.evaluation.metrics import scan_auroc
 from pddm_utils.evaluation.statistics import (
     bootstrap_auroc,
@@ -25,6 +28,15 @@ from pddm_utils.evaluation.statistics import (
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@contextmanager
+def constants(**values: float) -> Iterator[None]:
+    """Other constants of the module, such as `DRAWS`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setattr(statistics, name, value)
+        yield
 
 
 def bca(drawn, estimate: float, left_out_one, level: float = 0.95) -> tuple[float, float]:
@@ -73,7 +85,8 @@ def test_interval_matches_scipy_bootstrap(rng):
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    intervals = [bootstrap_interval(rng.normal(3, 1, size=30), draws=500, seed=trial) for trial in range(300)]
+    with constants(DRAWS=500):
+        intervals = [bootstrap_interval(rng.normal(3, 1, size=30)) for _ in range(300)]
     coverage = np.mean([one.low <= 3 <= one.high for one in intervals])
     assert 0.89 <= coverage <= 0.98
 
@@ -83,7 +96,8 @@ def test_bca_covers_a_skewed_mean_more_often_than_percentiles():
     ours = theirs = 0
     for trial in range(200):
         values = rng.lognormal(0, 1, size=20)
-        interval = bootstrap_interval(values, draws=800, seed=trial)
+        with constants(DRAWS=800, SEED=trial):
+            interval = bootstrap_interval(values)
         drawn = values[np.random.default_rng(trial).integers(0, 20, size=(800, 20))].mean(axis=1)
         low, high = np.quantile(drawn, [0.025, 0.975])
         ours += interval.low <= math.exp(0.5) <= interval.high
@@ -150,7 +164,8 @@ def test_interval_equals_a_loop_over_drawn_subjects(values, more):
     for drawn in np.random.default_rng(3).integers(0, 5, size=(200, 5)):
         means.append(np.concatenate([values[clusters == one] for one in drawn]).mean())
     without = [values[clusters != one].mean() for one in range(5)]
-    interval = bootstrap_interval(values, clusters, draws=200, seed=3)
+    with constants(DRAWS=200, SEED=3):
+        interval = bootstrap_interval(values, clusters)
     spread = np.ptp(means) + np.ptp(without)
     expected = bca(np.round(means, 12), round(values.mean(), 12), without) if spread > 1e-9 else (values.mean(),) * 2
     assert interval[1:3] == pytest.approx(expected, abs=max(0.05 * spread, 1e-9))
@@ -161,17 +176,22 @@ def test_draws_without_a_ratio_are_left_out():
     drawn = np.random.default_rng(0).integers(0, 6, size=(900, 6))
     kept = drawn[(drawn == 0).any(axis=1)]
     ratios = a[kept].sum(axis=1) / b[kept].sum(axis=1) - 1
-    interval = relative_improvement(a, b, draws=900)
+    with constants(DRAWS=900):
+        interval = relative_improvement(a, b)
     assert 0 < len(kept) < len(drawn)  # without that subject there is no ratio: BCa has no answer, percentiles have
     assert interval[1:3] == pytest.approx(tuple(np.quantile(ratios, [0.025, 0.975])))
 
 
 def test_same_seed_same_interval(rng):
     values = rng.random(20)
-    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
-    assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
-    assert bootstrap_interval(values, draws=1_500).n == 20  # draws need not fill whole chunks
-    assert bootstrap_interval(values, level=0.5).high < bootstrap_interval(values, level=0.99).high
+    interval = bootstrap_interval(values)
+    assert bootstrap_interval(values) == interval
+    with constants(SEED=4):
+        assert bootstrap_interval(values) != interval
+    with constants(DRAWS=1_500):
+        assert bootstrap_interval(values).n == 20  # draws need not fill whole chunks
+    with constants(LEVEL=0.5):
+        assert bootstrap_interval(values).high < interval.high
 
 
 def test_paired_p_value_equals_full_enumeration():
@@ -205,7 +225,9 @@ def test_paired_p_value_is_exact_up_to_32_subjects(rng):
     gain = paired_difference(np.arange(1, 33.0), np.zeros(32))
     assert gain.p_value == 2 / 2**32
     a, b = rng.normal(0.3, 1, size=(2, 24))
-    assert len({paired_difference(a, b, seed=seed).p_value for seed in range(4)}) == 1
+    p_value = paired_difference(a, b).p_value
+    with constants(SEED=1):
+        assert paired_difference(a, b).p_value == p_value
 
 
 def test_paired_p_value_matches_scipy_for_many_subjects(rng):
@@ -234,7 +256,8 @@ def test_no_difference_has_p_one_and_swapping_methods_keeps_p(rng):
 
 def test_paired_p_value_is_about_uniform_without_an_effect():
     rng = np.random.default_rng(5)
-    p_values = [paired_difference(*rng.normal(size=(2, 12)), draws=4_096).p_value for _ in range(200)]
+    with constants(DRAWS=400):  # of the intervals; the p-values are exact
+        p_values = [paired_difference(*rng.normal(size=(2, 12))).p_value for _ in range(200)]
     assert 0.01 <= np.mean(np.array(p_values) <= 0.05) <= 0.1
 
 
@@ -288,7 +311,8 @@ def test_auroc_draws_equal_recomputed_ones():
     for drawn in rng.integers(0, 6, size=(400, 6)):
         rows = np.concatenate([np.flatnonzero(clusters == one) for one in drawn])
         recomputed.append(scan_auroc(scores[rows], labels[rows]))
-    interval = bootstrap_auroc(scores, labels, clusters, draws=400, seed=7)
+    with constants(DRAWS=400, SEED=7):
+        interval = bootstrap_auroc(scores, labels, clusters)
     without = [scan_auroc(scores[clusters != one], labels[clusters != one]) for one in range(6)]
     expected = bca(recomputed, scan_auroc(scores, labels), without)
     assert (interval.low, interval.high) == pytest.approx(expected, abs=0.01)

@@ -16,9 +16,10 @@ from pddm_utils.__main__ import main
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import whole_file, whole_files
 from pddm_utils.data.manifest import ManifestRow, write_manifest
-from pddm_utils.data.prepare import ScanCache, prepare_scan, save_nifti
+from pddm_utils.data.prepare import ScanCache, prepare_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources.simulated import simulated_rows
+from pddm_utils.data.volume import save_nifti
 from pddm_utils.detection.detect import Detection
 from pddm_utils.detection.quality import Quality
 from pddm_utils.training.checkpoint import load_checkpoint, save_checkpoint

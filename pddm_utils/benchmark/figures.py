@@ -26,8 +26,6 @@ from pddm_utils.show.figures import RESIDUAL_COLOURS, method_colour, method_labe
 from pddm_utils.show.style import INK, WIDTH, colour_limit, outline, panel, styled
 
 RANKS = ("worst", "median", "best")
-_LINES = ("-", "--", ":", "-.")
-_MARKERS = ("o", "s", "^", "D")
 _IDEA_SHIFT = 0.2  # rows between the two methods of an idea
 
 
@@ -186,43 +184,23 @@ def ranked_panel(
     return figure
 
 
-def draw_curves(
-    axes: Axes, table: pd.DataFrame, x: str, metric: str = "auprc", split: str | None = None
-) -> pd.DataFrame:
-    """Mean and 95 % interval over subjects against a quantity, a line for each method (and value of `split`).
+def draw_curves(axes: Axes, table: pd.DataFrame, x: str, metric: str = "auprc") -> pd.DataFrame:
+    """Mean and 95 % interval over subjects against a quantity, a line for each method.
 
     Args:
         axes: where to draw.
-        table: of a question, one row a subject, method, `x` and `split`.
+        table: of a question, one row a subject, method and `x`.
         x: a column of numbers.
         metric: a column.
-        split: tells lines of one method apart: line styles and markers in order of appearance.
 
     Returns:
         The means that are drawn, see `mean_table`.
     """
-    by = ["method", *([split] if split else []), x]
-    means = mean_table(table, by, metric).sort_values(x, kind="stable")
-    styles = {value: number for number, value in enumerate(table[split].unique())} if split else {None: 0}
+    means = mean_table(table, ["method", x], metric).sort_values(x, kind="stable")
     for name in table["method"].unique():
-        for value, number in styles.items():
-            rows = means[(means.method == name) & (means[split] == value if split else True)]
-            if rows.empty:
-                continue
-            label = method_label(name) if value is None else f"{method_label(name)}, {value}"
-            axes.plot(
-                rows[x],
-                rows["mean"],
-                color=method_colour(name),
-                ls=_LINES[number % len(_LINES)],
-                lw=1.8,
-                marker=_MARKERS[number % len(_MARKERS)],
-                ms=4.5,
-                label=label,
-            )
-            axes.fill_between(
-                rows[x], rows.low.astype(float), rows.high.astype(float), color=method_colour(name), alpha=0.13, lw=0
-            )
+        rows, colour = means[means.method == name], method_colour(name)
+        axes.plot(rows[x], rows["mean"], color=colour, ls="-", lw=1.8, marker="o", ms=4.5, label=method_label(name))
+        axes.fill_between(rows[x], rows.low.astype(float), rows.high.astype(float), color=colour, alpha=0.13, lw=0)
     axes.set(xlabel=x.replace("_", " "), ylabel=metric.replace("_", " "))
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.spines[["top", "right"]].set_visible(False)
@@ -230,8 +208,8 @@ def draw_curves(
     return means
 
 
-def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str], metric: str = "auprc") -> pd.DataFrame:
-    """A row for each method and variant: pale dots are subjects, the diamond their mean with its 95 % interval.
+def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """AUPRC, a row for each method and variant: pale dots are subjects, the diamond their mean with its 95 % interval.
 
     Rows of a single method are named by their variant alone.
 
@@ -239,18 +217,17 @@ def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str], metric: st
         axes: where to draw.
         table: of a question, one row a subject, method and variant.
         by: columns that tell variants of a method apart; their values name the row.
-        metric: a column.
 
     Returns:
         The means that are drawn, see `mean_table`.
     """
     keys = ["method", *by]
-    means = mean_table(table, keys, metric)
+    means = mean_table(table, keys)
     places = np.arange(len(means))[::-1]
     groups = table.groupby(keys, sort=False, dropna=False)
     for place, row, (_, rows) in zip(places, means.itertuples(), groups, strict=True):
         colour = method_colour(row.method)
-        axes.scatter(rows[metric], np.full(len(rows), place), s=14, color=colour, alpha=0.35, lw=0)
+        axes.scatter(rows.auprc, np.full(len(rows), place), s=14, color=colour, alpha=0.35, lw=0)
         axes.plot([row.low, row.high], [place, place], color=colour, lw=2)
         axes.plot([row.mean], [place], "D", color=colour, ms=6, mec="white", mew=0.6)
     several = table["method"].nunique() > 1
@@ -259,26 +236,25 @@ def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str], metric: st
         for row in means.itertuples()
     ]
     axes.set_yticks(places, names)
-    axes.set(xlabel=metric.replace("_", " "), xlim=(min(0.0, axes.get_xlim()[0]), None), ylim=(-0.6, len(means) - 0.4))
+    axes.set(xlabel="AUPRC", xlim=(min(0.0, axes.get_xlim()[0]), None), ylim=(-0.6, len(means) - 0.4))
     axes.spines[["top", "right"]].set_visible(False)
     return means
 
 
 @styled
-def variants_figure(table: pd.DataFrame, by: Sequence[str], title: str = "", metric: str = "auprc") -> Figure:
+def variants_figure(table: pd.DataFrame, by: Sequence[str], title: str = "") -> Figure:
     """One panel of `draw_variants`, as high as its rows ask for.
 
     Args:
-        table, by, metric: as there.
+        table, by: as there.
         title: shown above; the one method's name when left out and there is one.
     """
     methods = table["method"].unique()
     rows = len(table.groupby(["method", *by], dropna=False))
     height = (0.34 if len(methods) == 1 else 0.5) * rows + 1.0
     figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
-    draw_variants(axes, table, by, metric)
-    label = "AUPRC" if metric == "auprc" else metric.replace("_", " ")
-    axes.set(xlabel=label, title=title or (method_label(methods[0]) if len(methods) == 1 else ""))
+    draw_variants(axes, table, by)
+    axes.set_title(title or (method_label(methods[0]) if len(methods) == 1 else ""))
     return figure
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 
 from pddm_utils.benchmark.tables import (
     NO_VALUE,
+    PATCHED,
+    WHOLE,
     compared_cells,
     comparison_table,
     format_difference,
@@ -23,12 +25,11 @@ from pddm_utils.benchmark.tables import (
     with_intensity,
 )
 from pddm_utils.diffusion.boxes import BoxGrid
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS, relative_improvement, seed_mean
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, clear_sign, relative_improvement, seed_mean
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, METHODS, PATCHED_METHODS, TRAINED_METHODS
 
 _SLICE_SIDE = 96  # pixels of a prepared slice
-_SIGNIFICANT = 0.05
 OLDER = "†"  # marks a row that was made with an older definition of its method
 
 
@@ -53,23 +54,20 @@ def read_selection(folder: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def leaderboard_markdown(
-    scores: pd.DataFrame, run: Mapping[str, Any], baseline: str = "ddpm", floors: Mapping[str, str] | None = None
-) -> str:
-    """Methods as rows, the best on the first tumour data set first; AUPRC, difference to baseline and floor; costs.
+def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], floors: Mapping[str, str] | None = None) -> str:
+    """Methods as rows, the best on the first tumour data set first; AUPRC, difference to DDPM and floor; costs.
 
     The p-values of the differences are Holm-corrected over the whole table.
 
     Args:
         scores: of data sets with `MIN_SUBJECTS` subjects or more.
         run: the content of `run.json`; what an older one does not hold is shown as a dash.
-        baseline: the method that the others are compared with.
         floors: the best floor of each data set, see `best_floors`.
     """
     summary = summary_table(scores, "auprc")
     datasets = sorted(summary.dataset.unique(), key=lambda name: (not name.endswith("-tumour"), name))
     first = summary[summary.dataset == datasets[0]].sort_values("mean", ascending=False, kind="stable")
-    header, cells = compared_cells(scores, datasets, baseline=baseline, floors=floors)
+    header, cells = compared_cells(scores, datasets, floors=floors)
     rows = [
         [
             METHOD_NAMES[name] + OLDER * (name in older_methods(run)),
@@ -171,24 +169,23 @@ def best_floors(scores: pd.DataFrame, selection: pd.DataFrame) -> dict[str, str]
     return {dataset: name for dataset, name in best.items() if name is not None}
 
 
-def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: str = "pddpm") -> str:
-    """Test AUPRC of a patched method against the baseline that is best on validation, absolute and relative.
+def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame) -> str:
+    """Test AUPRC of pDDPM against the baseline that is best on validation, absolute and relative.
 
     Args:
         scores: of data sets with `MIN_SUBJECTS` subjects or more.
         selection: validation AUPRC, see `read_selection`.
-        method: the patched one.
     """
     datasets = summary_table(scores, "auprc").dataset.unique()
     baselines = [name for name in METHODS if name not in PATCHED_METHODS]
     best = {dataset: best_on_validation(scores, selection, dataset, baselines) for dataset in datasets}
     differences = comparison_table(
-        scores, [(dataset, "auprc", method, name) for dataset, (name, _) in best.items() if name is not None]
+        scores, [(dataset, "auprc", PATCHED, name) for dataset, (name, _) in best.items() if name is not None]
     )
     summary = summary_table(scores, "auprc")
     rows = []
     for dataset, (name, missing) in best.items():
-        ours = format_summary(summary, dataset, method)
+        ours = format_summary(summary, dataset, PATCHED)
         if name is None:
             absent = ", ".join(METHOD_NAMES[other] for other in missing) or "any baseline"
             rows.append([dataset, f"not chosen: no validation AUPRC of {absent}", NO_VALUE, ours, NO_VALUE, NO_VALUE])
@@ -199,20 +196,20 @@ def improvement_markdown(scores: pd.DataFrame, selection: pd.DataFrame, method: 
                 METHOD_NAMES[name],
                 format_summary(summary, dataset, name),
                 ours,
-                format_difference(differences, dataset, method, name),
-                _relative(scores, dataset, method, name),
+                format_difference(differences, dataset, PATCHED, name),
+                _relative(scores, dataset, name),
             ]
         )
-    header = ["data set", "best baseline on validation", "its AUPRC", METHOD_NAMES[method], "difference", "relative"]
+    header = ["data set", "best baseline on validation", "its AUPRC", METHOD_NAMES[PATCHED], "difference", "relative"]
     return markdown_table(header, rows)
 
 
-def _relative(scores: pd.DataFrame, dataset: str, method: str, baseline: str) -> str:
+def _relative(scores: pd.DataFrame, dataset: str, baseline: str) -> str:
     chosen = with_intensity(scores, "validation")
     chosen = chosen[(chosen.dataset == dataset) & (chosen.rule == DEFAULT_RULE)]
     (subjects, a), (_, b) = (
         seed_mean(part.auprc, part.subject)
-        for part in (chosen[chosen.method == method], chosen[chosen.method == baseline])
+        for part in (chosen[chosen.method == PATCHED], chosen[chosen.method == baseline])
     )
     if not len(a):
         return NO_VALUE
@@ -221,27 +218,24 @@ def _relative(scores: pd.DataFrame, dataset: str, method: str, baseline: str) ->
     return f"{100 * ratio.mean:+.0f}{interval} %"
 
 
-def questions_markdown(
-    scores: pd.DataFrame, better: str = "pddpm", baseline: str = "ddpm", floors: Mapping[str, str] | None = None
-) -> str:
-    """Does a gain hold with the threshold of healthy scans, and what happens on healthy scans? Answered by rule.
+def questions_markdown(scores: pd.DataFrame, floors: Mapping[str, str] | None = None) -> str:
+    """Does pDDPM's gain hold with the threshold of healthy scans, and what happens on healthy scans? Answered by rule.
 
     An answer needs an interval without zero and a p-value below 0.05, Holm-corrected over this table.
 
     Args:
         scores: of data sets with `MIN_SUBJECTS` subjects or more.
-        better, baseline: the two methods.
         floors: the best floor of each data set, see `best_floors`; asked about too.
     """
     names = scores.dataset.unique()
     lesioned = [name for name in names if not is_healthy(name)]
     healthy = [name for name in dict.fromkeys(map(healthy_twin, lesioned)) if name in names]
-    dice = ("dice", f"Dice: is {short_name(better)} above?", "yes", "no, below", 3)
-    asked = [(name, baseline, *dice) for name in lesioned]
+    dice = ("dice", f"Dice: is {short_name(PATCHED)} above?", "yes", "no, below", 3)
+    asked = [(name, WHOLE, *dice) for name in lesioned]
     asked += [(name, (floors or {})[name], *dice) for name in lesioned if name in (floors or {})]
     alarms = ("false_positive_ml", "False positives in ml: more of them?", "yes", "no, fewer", 1)
-    asked += [(name, baseline, *alarms) for name in healthy]
-    differences = comparison_table(scores, [(name, metric, better, other) for name, other, metric, *_ in asked])
+    asked += [(name, WHOLE, *alarms) for name in healthy]
+    differences = comparison_table(scores, [(name, metric, PATCHED, other) for name, other, metric, *_ in asked])
     rows = []
     for name, other, metric, question, above, below, digits in asked:
         summary = summary_table(scores[scores.dataset == name], metric)
@@ -252,12 +246,12 @@ def questions_markdown(
                 name,
                 METHOD_NAMES[other],
                 format_summary(summary, name, other, digits),
-                format_summary(summary, name, better, digits),
-                format_difference(found, name, better, other, digits),
+                format_summary(summary, name, PATCHED, digits),
+                format_difference(found, name, PATCHED, other, digits),
                 _answer(found[found.dataset == name], above, below),
             ]
         )
-    header = ["question", "data set", "baseline", "its mean", METHOD_NAMES[better], "difference", "answer"]
+    header = ["question", "data set", "baseline", "its mean", METHOD_NAMES[PATCHED], "difference", "answer"]
     return markdown_table(header, rows)
 
 
@@ -267,6 +261,4 @@ def _answer(row: pd.DataFrame, above: str, below: str) -> str:
     mean, low, high, p = row.iloc[0][["mean", "low", "high", "p_holm"]]
     if np.isnan(low):
         return "too few subjects"
-    if low <= 0 <= high or p >= _SIGNIFICANT:
-        return "not shown"
-    return above if mean > 0 else below
+    return {1: above, -1: below, 0: "not shown"}[clear_sign(mean, low, high, p)]

@@ -26,6 +26,7 @@ from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES
 
 NO_VALUE = "–"
+PATCHED, WHOLE = "pddpm", "ddpm"  # the two methods that differ in patching alone
 FAMILY = "family"  # noise level of healthy scans: one that was chosen for a family of lesions
 _SMALLEST_P = 0.0001  # that is told from 0 in print
 
@@ -107,7 +108,6 @@ def comparison_table(
     scores: pd.DataFrame,
     comparisons: Iterable[tuple[str, str, str, str]],
     noise_level: str = "validation",
-    rule: str = DEFAULT_RULE,
 ) -> pd.DataFrame:
     """Paired differences on the same subjects, with Holm's correction over all of them (a pair both ways is one).
 
@@ -115,7 +115,6 @@ def comparison_table(
         scores: as written by the benchmark.
         comparisons: `(dataset, metric, better, baseline)`; what was not scored, or has no value, is left out.
         noise_level: `validation` or `authors`.
-        rule: threshold rule; matters for metrics that depend on it.
 
     Returns:
         Columns dataset, metric, better, baseline, mean (of `better - baseline`), low, high, p_value, subjects, p_holm.
@@ -124,7 +123,7 @@ def comparison_table(
         InputError: two methods were scored on different subjects.
     """
     chosen = with_intensity(scores, noise_level)
-    chosen = dict(list(chosen[chosen.rule == rule].groupby(["dataset", "method"])))
+    chosen = dict(list(chosen[chosen.rule == DEFAULT_RULE].groupby(["dataset", "method"])))
     records = []
     for dataset, metric, better, baseline in comparisons:
         if (dataset, better) not in chosen or (dataset, baseline) not in chosen:
@@ -160,27 +159,20 @@ def comparison_table(
     return table.assign(p_holm=[corrected[pair] for pair in pairs])
 
 
-def paired_table(
-    scores: pd.DataFrame,
-    metric: str,
-    better: str = "pddpm",
-    baseline: str = "ddpm",
-    noise_level: str = "validation",
-    rule: str = DEFAULT_RULE,
-) -> pd.DataFrame:
-    """`comparison_table` of two methods on every data set, Holm's correction over the data sets."""
-    comparisons = [(dataset, metric, better, baseline) for dataset in scores.dataset.unique()]
-    return comparison_table(scores, comparisons, noise_level, rule)
+def paired_table(scores: pd.DataFrame, metric: str, noise_level: str = "validation") -> pd.DataFrame:
+    """`comparison_table` of pDDPM and DDPM on every data set, Holm's correction over the data sets."""
+    comparisons = [(dataset, metric, PATCHED, WHOLE) for dataset in scores.dataset.unique()]
+    return comparison_table(scores, comparisons, noise_level)
 
 
-def scan_auroc_table(scores: pd.DataFrame, noise_level: str = "validation", rule: str = DEFAULT_RULE) -> pd.DataFrame:
+def scan_auroc_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Scan-level AUROC of the mean map over the brain, lesioned against healthy test scans of the same cohort.
 
     Returns:
         Columns dataset, method, auroc, low, high, subjects; data sets without healthy test scans are left out.
     """
     records = []
-    chosen = scores[scores.noise_level.isin([noise_level, FAMILY, "none"]) & (scores.rule == rule)]
+    chosen = scores[scores.noise_level.isin(["validation", FAMILY, "none"]) & (scores.rule == DEFAULT_RULE)]
     chosen = chosen.groupby(["dataset", "method", "timestep", "subject"], as_index=False).scan_score.mean()
     for (dataset, method, level), rows in chosen.groupby(["dataset", "method", "timestep"], sort=False):
         same = (chosen.method == method) & (chosen.timestep == level)
@@ -202,14 +194,14 @@ def scan_auroc_table(scores: pd.DataFrame, noise_level: str = "validation", rule
     return pd.DataFrame(records)
 
 
-def lesion_table(scores: pd.DataFrame, noise_level: str = "validation", rule: str = DEFAULT_RULE) -> pd.DataFrame:
+def lesion_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Lesion-wise sensitivity (share of all lesions detected) and false components a scan, seeds averaged.
 
     Returns:
         Columns dataset, method, lesions (a seed), sensitivity, false_components.
     """
-    chosen = with_intensity(scores, noise_level)
-    chosen = chosen[chosen.rule == rule]
+    chosen = with_intensity(scores, "validation")
+    chosen = chosen[chosen.rule == DEFAULT_RULE]
     records = []
     for (dataset, method), rows in chosen.groupby(["dataset", "method"], sort=False):
         lesions = rows.lesions.sum()
@@ -278,10 +270,9 @@ def compared_cells(
     datasets: Sequence[str],
     metric: str = "auprc",
     noise_level: str = "validation",
-    baseline: str = "ddpm",
     floors: Mapping[str, str] | None = None,
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """For each data set the mean, the difference to a baseline and that to its best floor, on the same subjects.
+    """For each data set the mean, the difference to DDPM and that to the best floor, on the same subjects.
 
     The p-values of the differences are Holm-corrected over the table.
 
@@ -290,7 +281,6 @@ def compared_cells(
         datasets: in the order of the columns.
         metric: a column.
         noise_level: `validation` or `authors`.
-        baseline: the method that the others are compared with; no column where it was not scored.
         floors: the best floor of each data set, see `best_floors`.
 
     Returns:
@@ -299,7 +289,7 @@ def compared_cells(
     summary = summary_table(scores[scores.dataset.isin(datasets)], metric, noise_level)
     methods = [name for name in METHOD_NAMES if name in set(summary.method)]
     others = {
-        dataset: [name for name in dict.fromkeys((baseline, (floors or {}).get(dataset))) if name in methods]
+        dataset: [name for name in dict.fromkeys((WHOLE, (floors or {}).get(dataset))) if name in methods]
         for dataset in datasets
     }
     pairs = [
@@ -330,18 +320,17 @@ def headline_markdown(
     scores: pd.DataFrame,
     metric: str = "auprc",
     noise_level: str = "validation",
-    baseline: str = "ddpm",
     floors: Mapping[str, str] | None = None,
 ) -> str:
     """Methods as rows; for each data set what `compared_cells` gives."""
     datasets = list(summary_table(scores, metric, noise_level).dataset.unique())
-    header, cells = compared_cells(scores, datasets, metric, noise_level, baseline, floors)
+    header, cells = compared_cells(scores, datasets, metric, noise_level, floors)
     return markdown_table(["method", *header], [[METHOD_NAMES[name], *row] for name, row in cells.items()])
 
 
-def subject_markdown(scores: pd.DataFrame, dataset: str, noise_level: str = "validation") -> str:
+def subject_markdown(scores: pd.DataFrame, dataset: str) -> str:
     """AUPRC of each subject of a small data set, below the lesions' share of the brain."""
-    rows = with_intensity(scores, noise_level)
+    rows = with_intensity(scores, "validation")
     rows = rows[(rows.dataset == dataset) & (rows.rule == DEFAULT_RULE)]
     methods = [name for name in METHOD_NAMES if name in set(rows.method)]
     table = rows.groupby(["subject", "method"]).auprc.mean().unstack()

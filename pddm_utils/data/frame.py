@@ -12,6 +12,7 @@ from scipy import ndimage
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import SLICE_SIZE, VOXEL_SIZE_MM
 from pddm_utils.data.volume import LoadedVolume
+from pddm_utils.evaluation.postprocess import bounding_box
 
 _FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
 _SAME_GRID = 1e-4  # relative difference of voxel sizes that counts as none
@@ -66,7 +67,7 @@ def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.
     step = VOXEL_SIZE_MM / spacing  # source voxels per frame voxel
     step[np.abs(step - 1) < _SAME_GRID] = 1  # rounding in a header must not move or blur a voxel
     step[np.array(image.shape) == 1] = 1
-    first, last = _brain_bounds(inside)
+    first, last = np.array([(side.start, side.stop - 1) for side in bounding_box(inside)]).T
     _check_fits(scan_volume.path, inside, first, last, step)
     origin, shape = _place_frame(first, last, step)
 
@@ -102,16 +103,6 @@ def to_frame(scan_volume: LoadedVolume, brain_mask: np.ndarray, lesion_mask: np.
         np.ascontiguousarray(array[..., keep].T) for array in (framed_image, framed_brain, framed_lesion)
     )
     return Frame(image, brain, lesion, affine @ place)
-
-
-def _brain_bounds(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last index of the brain along each axis."""
-    bounds = []
-    for axis in range(3):
-        filled = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
-        bounds.append((filled[0], filled[-1]))
-    first, last = np.array(bounds).T
-    return first, last
 
 
 def _place_frame(first: np.ndarray, last: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int]]:

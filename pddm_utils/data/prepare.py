@@ -31,24 +31,7 @@ from pddm_utils.data.scan import PERCENTILES, SLICE_SIZE, VOXEL_SIZE_MM, Scan, s
 from pddm_utils.data.scan_file import no_file
 from pddm_utils.data.simulation.anatomy import simulate_anatomy
 from pddm_utils.data.simulation.tissues import Tissues, estimate_tissues
-from pddm_utils.data.volume import LoadedVolume, load_volume, save_nifti, to_scan_space
-
-__all__ = [
-    "Frame",
-    "LoadedVolume",
-    "ScanCache",
-    "data_digest",
-    "load_brain_mask",
-    "load_lesion_mask",
-    "load_scan",
-    "load_twin",
-    "load_volume",
-    "prepare_all",
-    "prepare_scan",
-    "save_nifti",
-    "to_frame",
-    "to_scan_space",
-]
+from pddm_utils.data.volume import LoadedVolume, load_volume
 
 # Part of every cache key: raise it whenever a prepared scan comes out different from the same files.
 _PREPARATION = 2

@@ -15,8 +15,9 @@ import numpy as np
 from pddm_utils.core.errors import InputError, ScanWarning
 from pddm_utils.core.files import user_path, whole_files
 from pddm_utils.data.manifest import EXTRACT_BRAIN, ManifestRow
-from pddm_utils.data.prepare import load_volume, prepare_scan, to_scan_space
+from pddm_utils.data.prepare import prepare_scan
 from pddm_utils.data.scan import PERCENTILES, Scan
+from pddm_utils.data.volume import load_volume, to_scan_space
 from pddm_utils.detection.choices import DEFAULT_MODELS, MAP_UNITS
 from pddm_utils.detection.level import Level, scan_at_level, slices_of, voxel_ml
 from pddm_utils.detection.model import DetectionModel, load_model, shipped_facts

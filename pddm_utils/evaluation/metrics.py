@@ -145,18 +145,15 @@ def false_positive_volume(prediction: np.ndarray, lesion_mask: np.ndarray, voxel
     return float(np.count_nonzero(prediction & ~lesion_mask) * voxel_volume_ml)
 
 
-def lesion_detection(
-    prediction: np.ndarray, lesion_mask: np.ndarray, detected_share: float = DETECTED_SHARE
-) -> LesionDetection:
+def lesion_detection(prediction: np.ndarray, lesion_mask: np.ndarray) -> LesionDetection:
     """Lesion-wise detection with 26-connected components.
 
-    A lesion is detected when at least `detected_share` of its voxels are predicted, by any number of
+    A lesion is detected when at least `DETECTED_SHARE` of its voxels are predicted, by any number of
     predicted components. A predicted component that shares no voxel with any lesion is a false component.
 
     Args:
         prediction: `(D, H, W)` bool.
         lesion_mask: `(D, H, W)` bool.
-        detected_share: smallest share of a lesion's voxels that counts as detected, above 0.
 
     Returns:
         Numbers of lesions, detected lesions and false components.
@@ -175,7 +172,7 @@ def lesion_detection(
     touching = np.unique(components[lesion_mask & prediction]).size
     return LesionDetection(
         lesions=int(lesion_count),
-        detected=int(np.count_nonzero(hits / sizes >= detected_share)),
+        detected=int(np.count_nonzero(hits / sizes >= DETECTED_SHARE)),
         false_components=int(component_count - touching),
     )
 

@@ -92,7 +92,7 @@ class HealthyPlaces:
         >>> places = HealthyPlaces()
         >>> mask = np.ones((4, 8, 8), dtype=bool)
         >>> places.add(np.full(mask.shape, 0.25, dtype=np.float32), mask)
-        >>> places.mean(mask).round(2).max()
+        >>> places.statistics().expected(mask).round(2).max()
         0.25
     """
 
@@ -115,17 +115,9 @@ class HealthyPlaces:
         self._sizes += _resize(np.abs(values), GRID)
         self.subjects += 1
 
-    def mean(self, brain_mask: np.ndarray) -> np.ndarray:
-        """Mean of the signed residual at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
-        return _spread(self._by_place(self._sums), brain_mask)
-
     def mean_size(self, brain_mask: np.ndarray) -> np.ndarray:
         """Mean of |x - x^| at every voxel of a brain, `(D, H, W)`; 0 outside its bounding box."""
         return _spread(self._by_place(self._sizes), brain_mask)
-
-    def deviation(self, brain_mask: np.ndarray) -> np.ndarray:
-        """Standard deviation of the signed residual at every voxel of a brain, `(D, H, W)`."""
-        return _spread(self.statistics().deviation, brain_mask)
 
     def z_score(self, residual: np.ndarray, brain_mask: np.ndarray) -> np.ndarray:
         """As `PlaceStatistics.z_score`."""

@@ -19,6 +19,8 @@ from pddm_utils.evaluation.metrics import scan_auroc
 
 DRAWS = 10_000
 LEVEL = 0.95
+SEED = 0  # of the draws
+SIGNIFICANT = 0.05
 METHOD = "BCa"  # of scipy.stats.bootstrap: bias-corrected and accelerated (Efron 1987)
 MIN_SUBJECTS = 5
 EXACT_SUBJECTS = 32  # all 2^32 sign patterns can be counted: 2^16 of each half of the subjects
@@ -82,19 +84,13 @@ def seed_mean(values: ArrayLike, keys: ArrayLike) -> tuple[np.ndarray, np.ndarra
 def bootstrap_interval(
     values_by_subject: ArrayLike,
     clusters: ArrayLike | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval:
-    """Mean with a BCa bootstrap interval over subjects.
+    """Mean with a BCa bootstrap interval over subjects (`DRAWS` draws, coverage `LEVEL`).
 
     Args:
         values_by_subject: `(scans,)` a metric, seeds already averaged. NaN is left out and counted.
         clusters: `(scans,)` subject of each value; values of one subject are drawn together. None: each value
             is a subject of its own.
-        draws: bootstrap draws.
-        level: coverage, between 0 and 1.
-        seed: of the draws.
 
     Returns:
         Mean over values, interval, number of subjects and of values left out.
@@ -108,16 +104,13 @@ def bootstrap_interval(
     if not valid.any():
         return Interval(np.nan, np.nan, np.nan, 0, left_out)
     sums, sizes = _cluster_sums(values[valid], clusters[valid])
-    return _ratio_interval(sums, sizes, left_out, draws, level, seed)
+    return _ratio_interval(sums, sizes, left_out)
 
 
 def bootstrap_auroc(
     scores: ArrayLike,
     labels: ArrayLike,
     clusters: ArrayLike | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval:
     """Scan-level AUROC with a BCa bootstrap interval over subjects.
 
@@ -127,9 +120,6 @@ def bootstrap_auroc(
         scores: `(scans,)` scan scores, NaN left out and counted.
         labels: `(scans,)` bool, True for a scan with a lesion.
         clusters: `(scans,)` subject of each scan; None: each scan is a subject of its own.
-        draws: bootstrap draws.
-        level: coverage, between 0 and 1.
-        seed: of the draws.
 
     Returns:
         AUROC (NaN with one class) and its interval; no interval when a class has fewer than 5 subjects.
@@ -153,7 +143,7 @@ def bootstrap_auroc(
         weights, others = counts[:, with_lesion], counts[:, without]
         return _ratio(((weights @ wins) * others).sum(axis=1), weights.sum(axis=1) * others.sum(axis=1))
 
-    low, high = _bootstrap(aurocs, subjects.size, draws, level, seed)
+    low, high = _bootstrap(aurocs, subjects.size)
     return Interval(auroc, float(low), float(high), subjects.size, left_out)
 
 
@@ -161,9 +151,6 @@ def paired_difference(
     a: ArrayLike,
     b: ArrayLike,
     subjects: ArrayLike | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
 ) -> PairedDifference:
     """Mean difference `a - b` of two methods on the same scans.
 
@@ -176,9 +163,6 @@ def paired_difference(
         a: `(scans,)` metric of the first method, seeds already averaged.
         b: `(scans,)` metric of the second; row i is the same scan as row i of `a`.
         subjects: `(scans,)` subject of each row; rows of one subject are resampled and flipped together.
-        draws: bootstrap draws.
-        level: coverage, between 0 and 1.
-        seed: of the draws.
 
     Returns:
         Mean difference, interval, p-value, number of subjects and of pairs left out (NaN on either side).
@@ -189,13 +173,13 @@ def paired_difference(
     a, subjects = _columns(a, subjects)
     a, b = _columns(a, b)
     differences = a - b.astype(float)
-    interval = bootstrap_interval(differences, subjects, draws, level, seed)
+    interval = bootstrap_interval(differences, subjects)
     if interval.n < MIN_SUBJECTS:
         p_value = float("nan")
     else:
         valid = ~np.isnan(differences)
         sums, _ = _cluster_sums(differences[valid], subjects[valid])
-        p_value = _sign_flip_p_value(sums, seed)
+        p_value = _sign_flip_p_value(sums)
     return PairedDifference(interval.mean, interval.low, interval.high, p_value, interval.n, interval.left_out)
 
 
@@ -203,9 +187,6 @@ def relative_improvement(
     a: ArrayLike,
     b: ArrayLike,
     subjects: ArrayLike | None = None,
-    draws: int = DRAWS,
-    level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval:
     """`mean(a) / mean(b) - 1` of two methods on the same scans, with a BCa bootstrap interval over subjects.
 
@@ -213,9 +194,6 @@ def relative_improvement(
         a: `(scans,)` metric of the first method, seeds already averaged.
         b: `(scans,)` metric of the second, at least 0; row i is the same scan as row i of `a`.
         subjects: `(scans,)` subject of each row; rows of one subject are drawn together.
-        draws: bootstrap draws.
-        level: coverage, between 0 and 1.
-        seed: of the draws.
 
     Returns:
         The improvement (0.25 is 25 %; NaN where the mean of `b` is 0) and its interval; `left_out` counts pairs with a
@@ -232,20 +210,15 @@ def relative_improvement(
     if not b[valid].any():
         return Interval(np.nan, np.nan, np.nan, np.unique(subjects[valid]).size, left_out)
     (top, _), (bottom, _) = (_cluster_sums(side[valid], subjects[valid]) for side in (a, b))
-    ratio = _ratio_interval(top, bottom, left_out, draws, level, seed)
+    ratio = _ratio_interval(top, bottom, left_out)
     return ratio._replace(mean=ratio.mean - 1, low=ratio.low - 1, high=ratio.high - 1)
 
 
-def bootstrap_band(
-    curves: ArrayLike, draws: int = DRAWS, level: float = LEVEL, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bootstrap_band(curves: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean curve with a pointwise BCa bootstrap interval over subjects.
 
     Args:
         curves: `(subjects, points)`, without NaN.
-        draws: bootstrap draws of whole curves.
-        level: coverage at each point, between 0 and 1.
-        seed: of the draws.
 
     Returns:
         Mean, lower and upper end, `(points,)` each; the ends are NaN below `MIN_SUBJECTS` subjects.
@@ -254,7 +227,7 @@ def bootstrap_band(
     mean = curves.mean(axis=0)
     if len(curves) < MIN_SUBJECTS:
         return mean, np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
-    return mean, *_bootstrap(lambda counts: (counts @ curves).T / counts.sum(axis=1), len(curves), draws, level, seed)
+    return mean, *_bootstrap(lambda counts: (counts @ curves).T / counts.sum(axis=1), len(curves))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -279,12 +252,30 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return adjusted
 
 
-def _sign_flip_p_value(sums: np.ndarray, seed: int) -> float:
+def clear_sign(mean: float, low: float, high: float, p_value: float) -> int:
+    """1 or -1 where a difference is clearly above or below zero, 0 where it is not shown.
+
+    Clear is what has an interval without zero and a p-value below 0.05.
+
+    Args:
+        mean: of the difference.
+        low, high: its interval; NaN with too few subjects.
+        p_value: corrected, where there are several comparisons.
+
+    Example:
+        >>> clear_sign(-0.2, -0.3, -0.1, 0.01), clear_sign(-0.2, -0.3, 0.1, 0.01)
+        (-1, 0)
+    """
+    clear = (low > 0 or high < 0) and p_value < SIGNIFICANT
+    return (1 if mean > 0 else -1) if clear else 0
+
+
+def _sign_flip_p_value(sums: np.ndarray) -> float:
     shares = sums / max(np.abs(sums).sum(), np.finfo(float).tiny)
     if shares.size <= EXACT_SUBJECTS:
         return _exact_sign_flip_p_value(shares)
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
 
     def flipped(size: tuple[int, int]) -> np.ndarray:
         return shares * (2 * rng.integers(2, size=size, dtype=np.int8) - 1)
@@ -322,9 +313,7 @@ def _signed_sums(values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray], n: int, draws: int, level: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _bootstrap(statistic: Callable[[np.ndarray], np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the BCa interval of a statistic of n clusters; draws for which it is NaN are left out.
 
     Where BCa has no answer (all draws alike, or none on one side of the estimate) the ends are those percentiles of
@@ -342,16 +331,16 @@ def _bootstrap(
         return values[..., 0] if drawn.ndim == 1 else values
 
     resample = partial(
-        stats.bootstrap, (np.arange(n),), of_drawn, batch=_BATCH, confidence_level=level, method=METHOD, rng=seed
+        stats.bootstrap, (np.arange(n),), of_drawn, batch=_BATCH, confidence_level=LEVEL, method=METHOD, rng=SEED
     )
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        result = resample(n_resamples=draws)
+        result = resample(n_resamples=DRAWS)
         lost = np.isnan(result.bootstrap_distribution)
         if lost.any():
             result.bootstrap_distribution = result.bootstrap_distribution[~lost]
             result = resample(n_resamples=0, bootstrap_result=result)
-    outside = (1 - level) / 2
+    outside = (1 - LEVEL) / 2
     percentiles = np.quantile(result.bootstrap_distribution, (outside, 1 - outside), axis=-1)
     low, high = (
         np.where(np.isnan(end), percentile, end)
@@ -371,14 +360,12 @@ def _cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray,
     return np.bincount(index, weights=values), np.bincount(index).astype(float)
 
 
-def _ratio_interval(
-    top: np.ndarray, bottom: np.ndarray, left_out: int, draws: int, level: float, seed: int
-) -> Interval:
+def _ratio_interval(top: np.ndarray, bottom: np.ndarray, left_out: int) -> Interval:
     """`sum(top) / sum(bottom)` over subjects, both `(subjects,)`; draws whose bottom is 0 are left out."""
     ratio, n = float(top.sum() / bottom.sum()), top.size
     if n < MIN_SUBJECTS:
         return Interval(ratio, np.nan, np.nan, n, left_out)
-    low, high = _bootstrap(lambda counts: _ratio(counts @ top, counts @ bottom), n, draws, level, seed)
+    low, high = _bootstrap(lambda counts: _ratio(counts @ top, counts @ bottom), n)
     return Interval(ratio, float(low), float(high), n, left_out)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,11 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.data.slices import HealthySlices
 from pddm_utils.evaluation.metrics import healthy_l1
 from pddm_utils.evaluation.places import LARGEST_SCORE, HealthyPlaces, PlaceStatistics, towards_lesions
-from pddm_utils.methods.base import Method
-from pddm_utils.methods.registry import training_key
-from pddm_utils.training.loop import finished_key, write_model
-from pddm_utils.training.samples import SliceSource, check_source
-
-WEIGHTS = "model.safetensors"
+from pddm_utils.methods.base import FittedMethod
+from pddm_utils.training.samples import SliceSource
 
 
-class Atlas(Method):
+class Atlas(FittedMethod):
     """`x^` is the mean by place of the healthy training scans, the score the z-score by place, towards lesions.
 
     Mean and standard deviation of the intensity on a grid of 24 x 40 x 32 places of the brain's bounding box (61,440
@@ -34,43 +30,29 @@ class Atlas(Method):
     """
 
     def __init__(self, name: str, settings: Settings, seed: int = 0) -> None:
-        self.name, self.settings, self.seed = name, settings, seed
+        super().__init__(name, settings, seed)
         self.places: PlaceStatistics | None = None
 
-    def key(self, seed: int) -> str:
-        """The settings that the table depends on, see `training_key`."""
-        return training_key(self.settings, self.name, seed)
-
-    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
-        """Count unless `folder` holds this very table; it takes seconds, so an interrupted count starts again.
-
-        Raises:
-            InputError: there are no slices, or slices without their scans.
-        """
-        if finished_key(folder) != self.key(self.seed):
-            check_source(train)
-            if not (isinstance(train, HealthySlices) and isinstance(val, HealthySlices)):
-                raise InputError(f"{self.name} learns from whole scans with their brain masks; pass HealthySlices")
-            self._fit(train, val, folder)
-        self.open(folder)
-
-    def _fit(self, train: HealthySlices, val: HealthySlices, folder: Path) -> None:
-        wall, cpu = time.perf_counter(), time.process_time()
+    def _learn(self, train: SliceSource) -> int:
         counted = HealthyPlaces()
-        for scan in train.scans():
+        for scan in self._scans(train):
             counted.add(scan.image, scan.brain_mask)
         self.places = counted.statistics()
-        times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-        errors = [healthy_l1(scan.image, self.reconstruct(scan), scan.brain_mask) for scan in val.scans()]
-        loss = round(float(np.mean(errors)), 6) if errors else float("nan")  # in [0, 1], inside the brain
-        record = {"step": 0, **times, "history": [{"step": 0, "validation_loss": loss}]}
-        write_model(folder, self, self.seed, record, lambda part: counted.statistics().save(part / WEIGHTS))
+        return 0
 
-    def open(self, folder: str | Path) -> None:
-        """Take the table that lies in `folder` (`InputError` when there is none, or it is damaged)."""
-        path = Path(folder) / WEIGHTS
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; train {self.name} first")
+    def _validation_loss(self, val: SliceSource) -> float:
+        errors = [healthy_l1(scan.image, self.reconstruct(scan), scan.brain_mask) for scan in self._scans(val)]
+        return float(np.mean(errors)) if errors else float("nan")  # in [0, 1], inside the brain
+
+    def _scans(self, source: SliceSource) -> Iterator[Scan]:
+        if not isinstance(source, HealthySlices):
+            raise InputError(f"{self.name} learns from whole scans with their brain masks; pass HealthySlices")
+        return source.scans()
+
+    def _save(self, path: Path) -> None:
+        self._table().save(path)
+
+    def _load(self, path: Path) -> None:
         self.places = PlaceStatistics.load(path)
 
     def _table(self) -> PlaceStatistics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from abc import abstractmethod
 from collections.abc import Collection
@@ -14,8 +15,10 @@ from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings, load_settings
 from pddm_utils.data.scan import SLICE_SIZE, Scan
 from pddm_utils.methods.registry import open_method, training_key
-from pddm_utils.training.loop import Objective, Trainer, read_training
+from pddm_utils.training.loop import Objective, Trainer, finished_key, read_training, write_model
 from pddm_utils.training.samples import SliceSource, check_source
+
+WEIGHTS = "model.safetensors"  # of a method without a network
 
 
 class Method(Protocol):
@@ -68,6 +71,62 @@ class UnlearnedMethod(Method):
 
     def open(self, folder: str | Path) -> None:
         """Nothing to open."""
+
+
+class FittedMethod(Method):
+    """A method without a network that is fitted in one go and keeps its numbers in one file.
+
+    Args:
+        name: of the method.
+        settings: which scans it learns from, and for how many steps.
+        seed: of the draws.
+    """
+
+    def __init__(self, name: str, settings: Settings, seed: int = 0) -> None:
+        self.name, self.settings, self.seed = name, settings, seed
+
+    def key(self, seed: int) -> str:
+        """The settings that the numbers depend on, see `training_key`."""
+        return training_key(self.settings, self.name, seed)
+
+    def fit(self, train: SliceSource, val: SliceSource, folder: Path) -> None:
+        """Fit unless `folder` holds this very fit; it is short, so an interrupted one starts again.
+
+        Raises:
+            InputError: there are no slices, or none that the method can learn from.
+        """
+        if finished_key(folder) != self.key(self.seed):
+            check_source(train)
+            wall, cpu = time.perf_counter(), time.process_time()
+            step = self._learn(train)
+            times = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+            loss = round(self._validation_loss(val), 6)
+            record = {"step": step, **times, "history": [{"step": step, "validation_loss": loss}]}
+            write_model(folder, self, self.seed, record, lambda part: self._save(part / WEIGHTS))
+        self.open(folder)
+
+    def open(self, folder: str | Path) -> None:
+        """Take the numbers that lie in `folder` (`InputError` when there are none, or they do not fit)."""
+        path = Path(folder) / WEIGHTS
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; train {self.name} first")
+        self._load(path)
+
+    @abstractmethod
+    def _learn(self, train: SliceSource) -> int:
+        """Learn from healthy slices; returns the number of steps that it took."""
+
+    @abstractmethod
+    def _validation_loss(self, val: SliceSource) -> float:
+        """The error on held-out slices."""
+
+    @abstractmethod
+    def _save(self, path: Path) -> None:
+        """Write the numbers."""
+
+    @abstractmethod
+    def _load(self, path: Path) -> None:
+        """Read what `_save` wrote."""
 
 
 def subject_seed(scan: Scan) -> int:

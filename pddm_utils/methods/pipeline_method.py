@@ -1,4 +1,4 @@
-"""Methods that are a diffusion pipeline: a noise level, boxes, and as many steps back as the method takes."""
+"""Methods that are a diffusion pipeline: a noise level, boxes, and one step back to the clean slice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pddm_utils.methods.base import LearnedMethod, subject_seed
 class PipelineMethod(DiffusionObjective, LearnedMethod):
     """Stored as a folder of a diffusers pipeline; subclasses say which boxes are noised."""
 
-    steps = 1  # back from the noise level to the clean slice
     pipeline: PatchedReconstructionPipeline | None = None
 
     def save(self, network: Any, folder: Path) -> None:
@@ -39,6 +38,4 @@ class PipelineMethod(DiffusionObjective, LearnedMethod):
         """
         if self.pipeline is None:
             raise RuntimeError("fit the method or open its weights first")
-        return self.pipeline.reconstruct_volume(
-            scan.image, scan.brain_mask, timestep, subject_seed(scan), steps=self.steps
-        )
+        return self.pipeline.reconstruct_volume(scan.image, scan.brain_mask, timestep, subject_seed(scan))

@@ -15,7 +15,7 @@ from pddm_utils.data.examples import example_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.model import load_model
 from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes
-from pddm_utils.diffusion.noise import gaussian_noise
+from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, RESIDUAL_COLOURS, telling_slice
@@ -74,15 +74,27 @@ def _one_box(
     scan: Scan, index: int, pipeline: PatchedReconstructionPipeline
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """The box with most lesion, the slice `(H, W)` with noise in it, and with the network's answer in it."""
-    clean = torch.from_numpy(scan.image[index])[None, None] * 2 - 1
-    size = tuple(clean.shape[-2:])
-    boxes = BoxGrid(size, pipeline.config.box_size).boxes
-    inside = (box_mask(boxes, size)[:, 0].numpy() & scan.lesion_mask[index]).sum(axis=(1, 2))
-    box = boxes[[int(inside.argmax())]]
-    timestep = torch.tensor([pipeline.config.timestep])
-    noise = gaussian_noise(clean.shape, torch.Generator().manual_seed(0))
-    noisy = noise_boxes(clean, pipeline.scheduler.add_noise(clean, noise, timestep), box)
+    clean, noised, level = noised_slice(scan.image[index], pipeline)
+    box = lesion_box(scan.lesion_mask[index], pipeline)
+    noisy = noise_boxes(clean, noised, box)
     with torch.no_grad():
-        predicted = noise_boxes(clean, pipeline.unet(noisy, timestep).sample, box)
+        predicted = noise_boxes(clean, pipeline.unet(noisy, level).sample, box)
     seen, rebuilt = ((one[0, 0].numpy() + 1) / 2 for one in (noisy, predicted))
     return box[0].tolist(), seen, rebuilt
+
+
+def noised_slice(
+    plane: np.ndarray, pipeline: PatchedReconstructionPipeline
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A slice `(H, W)` as the network takes it, the same with the pipeline's noise all over it, and the noise level."""
+    clean = torch.from_numpy(plane)[None, None] * 2 - 1
+    level = torch.tensor([pipeline.config.timestep])
+    noise = NOISES[pipeline.config.noise](tuple(clean.shape), torch.Generator().manual_seed(0))
+    return clean, pipeline.scheduler.add_noise(clean, noise, level), level
+
+
+def lesion_box(lesion: np.ndarray, pipeline: PatchedReconstructionPipeline) -> torch.Tensor:
+    """The box of the pipeline's grid, `(1, 4)`, with most of a slice's lesion `(H, W)`."""
+    boxes = BoxGrid(tuple(lesion.shape), pipeline.config.box_size).boxes
+    inside = (box_mask(boxes, tuple(lesion.shape))[:, 0].numpy() & lesion).sum(axis=(1, 2))
+    return boxes[[int(inside.argmax())]]

@@ -15,9 +15,8 @@ from pddm_utils.data.examples import example_scan
 from pddm_utils.data.scan import Scan
 from pddm_utils.detection.model import load_model
 from pddm_utils.diffusion.boxes import BoxGrid, noise_boxes, stitch
-from pddm_utils.diffusion.noise import NOISES
 from pddm_utils.evaluation.postprocess import anomaly_map
-from pddm_utils.publish.method_picture import BOX_COLOUR, MODEL
+from pddm_utils.publish.method_picture import BOX_COLOUR, MODEL, noised_slice
 from pddm_utils.show.figures import FOUND_COLOUR, RESIDUAL_COLOURS, telling_slice
 from pddm_utils.show.style import colour_limit, frame_box, radiological
 
@@ -53,11 +52,8 @@ def moving_frames(scan: Scan) -> Iterator[Frame]:
     """
     model, index = load_model(MODEL), telling_slice(scan)
     pipeline, plane = model.pipeline, scan.image[index]
-    clean = torch.from_numpy(plane)[None, None] * 2 - 1
+    clean, noised, level = noised_slice(plane, pipeline)
     boxes = BoxGrid(tuple(plane.shape), pipeline.config.box_size).boxes.flip(0)  # from the top left, as it is shown
-    level = torch.tensor([pipeline.config.timestep])
-    noise = NOISES[pipeline.config.noise](tuple(clean.shape), torch.Generator().manual_seed(0))
-    noised = pipeline.scheduler.add_noise(clean, noise, level)
     black = np.zeros_like(plane)
     predictions: list[torch.Tensor] = []
     yield "A scan. Is anything unusual in it?", plane, black, None, _LONG_MS

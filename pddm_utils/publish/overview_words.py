@@ -19,13 +19,11 @@ from pddm_utils.benchmark.tables import (
     summary_table,
 )
 from pddm_utils.data.sources.soop_table import FEWEST_PIXELS
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, clear_sign
 from pddm_utils.evaluation.thresholds import DEFAULT_RULE
 from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
 from pddm_utils.publish.overview import Panel, cost, panels
 from pddm_utils.publish.run_tables import SCORES, folded, made_text, read_runs
-
-_SIGNIFICANT = 0.05
 
 
 def answer_block(results: Path) -> str:
@@ -65,9 +63,7 @@ def short_block(results: Path) -> str:
 def verdict(differences: pd.DataFrame, better: str, baseline: str) -> str:
     """`ahead`, `behind` or `not shown`, by the interval and the corrected p-value."""
     row = differences[(differences.better == better) & (differences.baseline == baseline)].iloc[0]
-    if row.low <= 0 <= row.high or not row.p_holm < _SIGNIFICANT:
-        return "not shown"
-    return "ahead" if row["mean"] > 0 else "behind"
+    return {1: "ahead", -1: "behind", 0: "not shown"}[clear_sign(row["mean"], row.low, row.high, row.p_holm)]
 
 
 def best_floor(one: Panel) -> str | None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -35,12 +34,12 @@ from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.data.sources.mslub import mslub_rows
 from pddm_utils.data.volume import LoadedVolume, load_volume
 from pddm_utils.detection.detect import detect
-from pddm_utils.diffusion.boxes import BoxGrid, box_mask, noise_boxes
-from pddm_utils.diffusion.noise import gaussian_noise
+from pddm_utils.diffusion.boxes import noise_boxes
 from pddm_utils.diffusion.pipeline import PatchedReconstructionPipeline, load_pipeline
 from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import anomaly_map
 from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SHIPPED_METHODS
+from pddm_utils.publish.method_picture import lesion_box, noised_slice
 from pddm_utils.publish.overview import lesions_of
 from pddm_utils.show.figures import RESIDUAL_COLOURS, compare_methods, show_randomised, telling_slice
 from pddm_utils.show.outlines import REFERENCE, extraction_figure, quality_figure
@@ -113,12 +112,8 @@ def _panels(scan: Scan, pipeline: PatchedReconstructionPipeline) -> list[tuple[s
     index = telling_slice(scan)
     rebuilt = pipeline.reconstruct_volume(scan.image, scan.brain_mask, seed=0)
     found = anomaly_map(scan.image, rebuilt, scan.brain_mask)[index]
-    clean = torch.from_numpy(scan.image[index])[None, None] * 2 - 1
-    noise = gaussian_noise(clean.shape, torch.Generator().manual_seed(0))
-    noisy = pipeline.scheduler.add_noise(clean, noise, torch.tensor([pipeline.config.timestep]))
-    boxes = BoxGrid(tuple(clean.shape[-2:]), pipeline.config.box_size).boxes
-    inside = (box_mask(boxes, tuple(clean.shape[-2:]))[:, 0].numpy() & scan.lesion_mask[index]).sum(axis=(1, 2))
-    boxed = noise_boxes(clean, noisy, boxes[[int(inside.argmax())]])[0, 0].numpy()
+    clean, noised, _ = noised_slice(scan.image[index], pipeline)
+    boxed = noise_boxes(clean, noised, lesion_box(scan.lesion_mask[index], pipeline))[0, 0].numpy()
     grey = {"cmap": "gray", "vmin": 0, "vmax": 1}
     return [
         ("scan", scan.image[index], grey),

@@ -126,10 +126,9 @@ def _people(rows: frozenset[tuple]) -> set[tuple]:
     return {(dataset, subject) for dataset, _, _, subject, *_ in rows}
 
 
-def folded(title: str, text: str, depth: int = 0) -> str:
-    """A closed fold; one that holds others is given a larger depth than theirs."""
-    fence = ":" * (3 + depth)
-    return f"{fence}{{dropdown}} {title}\n{text}\n{fence}"
+def folded(title: str, text: str) -> str:
+    """A closed fold."""
+    return f":::{{dropdown}} {title}\n{text}\n:::"
 
 
 def board_text(runs: Runs) -> str:

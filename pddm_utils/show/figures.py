@@ -44,6 +44,7 @@ MAP_LABEL = f"anomaly map ({INTENSITY_UNIT})"
 # Three colours that colour-blind readers can tell apart (Okabe and Ito's set).
 OUTCOME_COLOURS = {"hit": "#009E73", "false alarm": FOUND_COLOUR, "miss": LESION_COLOUR}
 
+_SLICES = 6  # of a montage
 _BOX_COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#F0E442")
 _SHADE = [withStroke(linewidth=2.6, foreground="black", alpha=0.5)]
 
@@ -96,24 +97,20 @@ def _aspect(scan: Scan) -> float:
 def show_slices(
     scan: Scan,
     slice_indices: Sequence[int] | None = None,
-    num_slices: int = 6,
-    outline: bool = True,
     columns: int = 3,
 ) -> Figure:
-    """A montage of axial slices.
+    """A montage of axial slices with the border of the lesion mask.
 
     Args:
         scan: a prepared scan.
-        slice_indices: which slices; evenly spaced ones when left out.
-        num_slices: how many evenly spaced ones.
-        outline: draw the border of the lesion mask.
+        slice_indices: which slices; six evenly spaced ones when left out.
         columns: panels in a row.
 
     Raises:
         InputError: no such slice.
     """
     if slice_indices is None:
-        count = min(num_slices, len(scan.image))
+        count = min(_SLICES, len(scan.image))
         slice_indices = np.linspace(0, len(scan.image) - 1, count + 2).round().astype(int)[1:-1].tolist()
     for index in slice_indices:
         _check(scan, index)
@@ -126,8 +123,7 @@ def show_slices(
         axes.set_visible(False)
     for axes, index in zip(grid.flat, slice_indices, strict=False):
         panel(axes, scan.image[index], slice_name(scan, index), _aspect(scan))
-        if outline:
-            draw_outline(axes, scan.lesion_mask[index])
+        draw_outline(axes, scan.lesion_mask[index])
     figure.suptitle(f"{scan.dataset}, {scan.subject}")
     return figure
 

@@ -1,9 +1,8 @@
-"""Figures of numbers: paired scores, precision-recall curves, training curves; style and colours of `figures`."""
+"""Figures of numbers: paired scores, precision-recall curves; style and colours of `figures`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,13 +17,13 @@ from pddm_utils.show.style import INK, WIDTH, styled
 
 
 @styled
-def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters: ArrayLike | None = None) -> Figure:
+def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC") -> Figure:
     """Scores of every subject under each method, joined by lines, with means and bootstrap intervals.
 
     Args:
-        scores: `(scans,)` by method name, the same scans in the same order, seeds averaged; NaN is left out.
+        scores: `(scans,)` by method name, one scan a subject, the same in the same order, seeds averaged; NaN is left
+            out.
         metric: name of the vertical axis.
-        clusters: `(scans,)` subject of each scan; None: each is a subject of its own.
 
     Returns:
         The figure; with two methods its title gives the mean paired difference, and its 95 % interval from
@@ -42,7 +41,7 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
     for place, name in enumerate(names):
         colour, column = method_colour(name), values[name]
         axes.scatter(np.full(column.shape, place), column, s=18, color=colour, alpha=0.7, lw=0, zorder=2)
-        mean = bootstrap_interval(column, clusters)
+        mean = bootstrap_interval(column)
         axes.plot([place + 0.16], [mean.mean], "D", color=INK, ms=5, zorder=3)
         axes.plot([place + 0.16] * 2, [mean.low, mean.high], color=INK, lw=1.8, zorder=3)
     axes.set(
@@ -56,7 +55,7 @@ def plot_paired(scores: Mapping[str, ArrayLike], metric: str = "AUPRC", clusters
         axes.tick_params("x", rotation=60)
     title = "diamond: mean, bar: 95 % interval over subjects"
     if len(names) == 2:
-        difference = paired_difference(values[names[1]], values[names[0]], clusters)
+        difference = paired_difference(values[names[1]], values[names[0]])
         title = f"{names[1]} minus {names[0]}: {difference.mean:+.3f}"
         if difference.n >= MIN_SUBJECTS:
             title += f" [{difference.low:+.3f}, {difference.high:+.3f}]"
@@ -95,43 +94,4 @@ def precision_recall_plot(curves: Mapping[str, Sequence[PrecisionRecall]], title
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
     figure.suptitle(title)
-    return figure
-
-
-@styled
-def training_curves(records: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Loss against optimiser steps, in training and on the fixed validation draws.
-
-    Args:
-        records: contents of `training.json` by method name (see `read_training`).
-
-    Raises:
-        InputError: a record without a loss history.
-    """
-    figure, axes = plt.subplots(figsize=(WIDTH, 4), layout="constrained")
-    for name, record in records.items():
-        history = record.get("history")
-        if not history:
-            raise InputError(f"training record of {name}: no loss history; pass what read_training returns")
-        steps = [entry["step"] for entry in history]
-        axes.plot(
-            steps,
-            [entry["loss"] for entry in history],
-            color=method_colour(name),
-            lw=1,
-            alpha=0.5,
-            ls="--",
-            label=f"{method_label(name)}, one training batch",
-        )
-        axes.plot(
-            steps,
-            [entry["validation_loss"] for entry in history],
-            color=method_colour(name),
-            lw=2,
-            marker="o",
-            ms=3,
-            label=f"{method_label(name)}, validation",
-        )
-    axes.set(xlabel="optimiser step", ylabel="L1 loss in the box (slices in [-1, 1])", ylim=(0, None))
-    axes.legend()
     return figure

@@ -6,7 +6,7 @@ On a machine without a GPU the same checks compare the processor with itself: th
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,6 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         return {**asdict(self), "passed": self.passed}
-
-
-def run_checks(device: torch.device) -> Iterator[Check]:
-    """All checks on a device, one after another."""
-    return (run_check(name, precision, device) for name, precision in CHECKS)
 
 
 def run_check(name: str, precision: str, device: torch.device) -> Check:

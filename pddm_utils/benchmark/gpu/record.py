@@ -104,11 +104,6 @@ def exact_matrix_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def device_at_hand() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def describe(device: torch.device) -> dict[str, Any]:
     """Card, driver and versions; of a processor what `environment` says."""
     if device.type != "cuda":

@@ -78,20 +78,24 @@ class GpuRun:
             raise InputError(f"minutes {self.minutes}; give more than 0")
 
     @cached_property
-    def cohorts(self) -> list[PackedScans]:
-        """All cohorts of the bundle."""
+    def contents(self) -> dict[str, Any]:
+        """What the bundle says of itself.
+
+        Raises:
+            InputError: there is no bundle.
+        """
         try:
-            names = json.loads((self.bundle / "bundle.json").read_text(encoding="utf-8"))["cohorts"]
+            found = json.loads((self.bundle / "bundle.json").read_text(encoding="utf-8"))
+            return {"cohorts": found["cohorts"], "package": found.get("package", "")}
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{self.bundle}: no bundle ({error}); make one with: python -m pddm_utils bundle"
             ) from None
-        return [PackedScans(self.bundle / "cohorts" / name) for name in names]
 
     @cached_property
-    def package(self) -> str:
-        """Which package the bundle holds."""
-        return json.loads((self.bundle / "bundle.json").read_text(encoding="utf-8")).get("package", "")
+    def cohorts(self) -> list[PackedScans]:
+        """All cohorts of the bundle."""
+        return [PackedScans(self.bundle / "cohorts" / name) for name in self.contents["cohorts"]]
 
     @property
     def middle(self) -> str:
@@ -147,7 +151,7 @@ def _about(run: GpuRun, state: PartialState) -> dict[str, Any]:
         "networks": list(run.networks),
         "cohorts": [cohort.facts["key"] for cohort in run.cohorts],
         "card": card,
-        "package": run.package,
+        "package": run.contents["package"],
         "processes": state.num_processes,
     }
 

@@ -12,7 +12,7 @@ import pandas as pd
 from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, summary_table
 from pddm_utils.core.errors import InputError
-from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, holm, paired_difference
+from pddm_utils.evaluation.statistics import MIN_SUBJECTS, bootstrap_interval, clear_sign, holm, paired_difference
 from pddm_utils.evaluation.thresholds import RULES
 from pddm_utils.show.figures import method_label
 
@@ -61,14 +61,13 @@ def mean_table(table: pd.DataFrame, by: Sequence[str], metric: str = "auprc") ->
     return pd.DataFrame(records)
 
 
-def against_reference(table: pd.DataFrame, variant: str, reference: Any, metric: str = "auprc") -> pd.DataFrame:
-    """Every variant minus the reference on the same subjects, for each data set and method, with Holm's correction.
+def against_reference(table: pd.DataFrame, variant: str, reference: Any) -> pd.DataFrame:
+    """AUPRC of every variant minus the reference's on the same subjects, for each data set and method; with Holm's p.
 
     Args:
         table: of a question.
         variant: the column that tells variants apart within a data set and method.
         reference: its value for the reference.
-        metric: a column.
 
     Returns:
         Columns `dataset`, `method`, `variant`'s own, `mean`, `low`, `high`, `p_value`, `p_holm` (over the table) and
@@ -79,7 +78,7 @@ def against_reference(table: pd.DataFrame, variant: str, reference: Any, metric:
     """
     records = []
     for (dataset, method), rows in table.groupby(["dataset", "method"], sort=False):
-        wide = rows.pivot(index="subject", columns=variant, values=metric)
+        wide = rows.pivot(index="subject", columns=variant, values="auprc")
         if reference not in wide:
             raise InputError(f"{dataset}, {method}: no {variant} {reference!r}; choose one of {list(wide.columns)}")
         for value in rows[variant].unique():
@@ -114,32 +113,28 @@ def made_of(made: dict[str, Any]) -> str:
     )
 
 
-def difference_lines(table: pd.DataFrame, variant: str, reference: Any, metric: str = "auprc") -> str:
-    """`against_reference` in words: a line for each variant, with its interval and whether it is clear.
-
-    Clear is what leaves out zero and has a corrected p-value below 0.05.
-    """
-    lines = [f"{metric.upper()} minus that of '{reference}':"]
-    for row in against_reference(table, variant, reference, metric).itertuples():
+def difference_lines(table: pd.DataFrame, variant: str, reference: Any) -> str:
+    """`against_reference` in words: a line for each variant, its interval and whether it is clear (`clear_sign`)."""
+    lines = [f"AUPRC minus that of '{reference}':"]
+    for row in against_reference(table, variant, reference).itertuples():
         words = f"{method_label(row.method)}, {getattr(row, variant)}: {row.mean:+.3f}"
         if np.isnan(row.low):
             lines.append(f"{words}, too few subjects for an interval")
             continue
-        clear = row.p_holm < 0.05 and (row.low > 0 or row.high < 0)
-        verdict = ("better" if row.mean > 0 else "worse") if clear else "no clear difference"
+        sign = clear_sign(row.mean, row.low, row.high, row.p_holm)
+        verdict = {1: "better", -1: "worse", 0: "no clear difference"}[sign]
         lines.append(f"{words} [{row.low:+.3f}, {row.high:+.3f}], {verdict}")
     return "\n".join(lines)
 
 
-def paired_line(table: pd.DataFrame, first: str, second: str, metric: str = "auprc") -> str:
-    """Means of two methods and their difference on the same subjects, in words.
+def paired_line(table: pd.DataFrame, first: str, second: str) -> str:
+    """Mean AUPRC of two methods and their difference on the same subjects, in words.
 
     Args:
         table: one row a subject and method.
         first, second: of the column `method`.
-        metric: a column.
     """
-    wide = table.pivot(index="subject", columns="method", values=metric)
+    wide = table.pivot(index="subject", columns="method", values="auprc")
     d = paired_difference(wide[first], wide[second])
     means = ", ".join(f"{method_label(name)} {wide[name].mean():.3f}" for name in (first, second))
     return f"{means}; difference {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}], p = {d.p_value:.2g}"

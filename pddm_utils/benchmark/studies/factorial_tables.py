@@ -102,15 +102,14 @@ def patching_markdown(table: pd.DataFrame, dataset: str) -> str:
 
 
 @styled
-def factorial_figure(table: pd.DataFrame, dataset: str, score: str = "auprc") -> Figure:
+def factorial_figure(table: pd.DataFrame, dataset: str) -> Figure:
     """AUPRC and healthy error against steps, each cell at its best level, with the floors as lines.
 
     Args:
         table: of `run_factorial`.
         dataset: lesioned validation scans.
-        score: one of `SCORES`.
     """
-    best = best_levels(table, dataset, score)
+    best = best_levels(table, dataset)
     names = list(dict.fromkeys(map(recipe_name, best.to_dict("records"))))
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 7.6), sharex=True, layout="constrained")  # fits a phone
     for _, curve in best.groupby(_CELL, sort=False):
@@ -124,10 +123,10 @@ def factorial_figure(table: pd.DataFrame, dataset: str, score: str = "auprc") ->
     for number, method in enumerate(FLOORS):
         rows = floors[floors.method == method]
         line: dict[str, Any] = {"color": "#555555", "lw": 1, "ls": ("-", "--", ":")[number]}
-        upper.axhline(rows[rows.dataset == dataset][score].mean(), label=f"{method}, no network", **line)
+        upper.axhline(rows[rows.dataset == dataset].auprc.mean(), label=f"{method}, no network", **line)
         if method != "intensity":  # black is no healthy brain
             lower.axhline(rows.healthy_l1.mean(), **line)
-    upper.set(ylabel=f"AUPRC, {SCORES[score]}", xscale="log", ylim=(0, None))
+    upper.set(ylabel=f"AUPRC, {SCORES['auprc']}", xscale="log", ylim=(0, None))
     lower.set(xlabel="optimiser step", ylabel="healthy error (scaled intensity)", xscale="log", ylim=(0, None))
     for axes in (upper, lower):
         steps = sorted(best.step.unique())

@@ -14,7 +14,7 @@ from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.studies.families import TABLE
 from pddm_utils.benchmark.tables import markdown_table, mean_cell
 from pddm_utils.core.settings import LESION_KINDS
-from pddm_utils.evaluation.statistics import DRAWS
+from pddm_utils.evaluation.statistics import DRAWS, SEED
 from pddm_utils.methods.registry import METHOD_NAMES
 
 FAMILY_NAMES = {
@@ -52,7 +52,7 @@ def taus(means: pd.DataFrame) -> pd.DataFrame:
     return square
 
 
-def tau_interval(table: pd.DataFrame, one: str, other: str, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+def tau_interval(table: pd.DataFrame, one: str, other: str) -> tuple[float, float]:
     """95 % percentile interval of Kendall's tau between two families, over resampled subjects.
 
     Both families were inserted into the same people, who are drawn together.
@@ -63,7 +63,7 @@ def tau_interval(table: pd.DataFrame, one: str, other: str, draws: int = DRAWS, 
     ]
     people = wide[0].index.intersection(wide[1].index)
     first, second = (part.loc[people, wide[0].columns].to_numpy() for part in wide)
-    drawn = np.random.default_rng(seed).integers(len(people), size=(draws, len(people)))
+    drawn = np.random.default_rng(SEED).integers(len(people), size=(DRAWS, len(people)))
     a, b = (np.nanmean(values[drawn], axis=1) for values in (first, second))
     pairs = np.triu_indices(a.shape[1], 1)
     signs = [np.sign(values[:, pairs[0]] - values[:, pairs[1]]) for values in (a, b)]

@@ -13,7 +13,7 @@ import pandas as pd
 from pddm_utils.benchmark.store import read_study
 from pddm_utils.benchmark.studies.ideas import BASE_LINE, IDEAS, LATER_IDEAS
 from pddm_utils.benchmark.studies.rebuild import INTENSITY
-from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table
+from pddm_utils.benchmark.tables import NO_VALUE, format_interval, markdown_table, short_name
 from pddm_utils.evaluation.statistics import holm, paired_difference
 from pddm_utils.methods.registry import METHOD_NAMES
 
@@ -111,7 +111,7 @@ def ideas_markdown(table: pd.DataFrame, cohort: str) -> str:
     kinds = [name.removeprefix(f"{cohort}-") for name in datasets]
     header = ["idea"]
     for method in methods:
-        header += [f"{_short(method)}, {kind}" for kind in kinds] + ["minus base line"]
+        header += [f"{short_name(method)}, {kind}" for kind in kinds] + ["minus base line"]
     rows = []
     for idea in in_order(table[table.method != INTENSITY].idea):
         cells = [idea]
@@ -142,7 +142,7 @@ def chosen_idea_lines(table: pd.DataFrame, cohort: str) -> str:
     lines = []
     for row in choice[choice.cohort == cohort].itertuples():
         best = "" if row.best == row.idea else f" (the best mean has *{row.best}*, whose interval holds zero)"
-        lines.append(f"{_short(row.method)}: **{row.idea}**{best}")
+        lines.append(f"{short_name(row.method)}: **{row.idea}**{best}")
     return f"Chosen by the rule: {'; '.join(lines)}."
 
 
@@ -179,10 +179,6 @@ def _outcome_rows(group: pd.DataFrame) -> list[list[str]]:
             [METHOD_NAMES[method], NO_VALUE if method == INTENSITY else idea, f"{value:.{_digits(value)}f}", difference]
         )
     return rows
-
-
-def _short(method: str) -> str:
-    return METHOD_NAMES[method].split(",")[0]
 
 
 def _digits(value: float) -> int:

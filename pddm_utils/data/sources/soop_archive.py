@@ -42,7 +42,6 @@ def soop_archive_rows(folder: str | Path, contrast: str, derived: str | Path) ->
 def archive_slices(folder: Path, derived: Path) -> Path:
     """Folder of the archive's slices as NIfTI files, made when it is not there; see `soop_archive_rows`."""
     pictures = [folder / "PNG", *sorted(folder.glob("*/PNG"))]
-    pictures = [folder / "PNG", *sorted(folder.glob("*/PNG"))]
     root = next((path.parent for path in pictures if path.is_dir()), folder)
     pairs = {
         name: (root / "PNG" / f"r{name}_lesion.nii.png", root / "NIfTI" / f"bwsr{name}_lesion.nii.gz")

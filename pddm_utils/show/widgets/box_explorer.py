@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.diffusion.boxes import BoxGrid, stitch
+from pddm_utils.diffusion.boxes import BoxGrid
 from pddm_utils.show.figures import slice_name, telling_slice
-from pddm_utils.show.style import radiological
 from pddm_utils.show.widgets.interactive import InteractiveFigure
-from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack_image, pack_palette, script, unpack
+from pddm_utils.show.widgets.packing import check_slices, pack_image, pack_palette, script
 
 GRID_COLOUR, COVERING_COLOUR = "#9aa4ad", "#E69F00"
 SMALLEST_BOX, STEP = 8, 4  # pixels: where the sliders start, and their step
-
-
-def made_up_errors(count: int) -> np.ndarray:
-    """An error for each box, int64 `(count,)` in grey levels from -30 to 30: what a seam would look like."""
-    return np.arange(count) * 37 % 61 - 30
 
 
 class BoxExplorer(InteractiveFigure):
     """Sliders over box size and stride; pointing at a pixel tells which boxes its value is the mean of."""
 
     _esm = script("boxes")
-
-    def coverage(self, box_size: int, stride: int) -> np.ndarray:
-        """Number of boxes over each pixel, int64 `(H, W)` as displayed."""
-        return radiological(BoxGrid(tuple(self.frames["size"]), box_size, stride).coverage.numpy())
-
-    def stitched(self, box_size: int, stride: int) -> np.ndarray:
-        """Grey levels of the slice stitched from made-up predictions, uint8 `(H, W)` as displayed.
-
-        The prediction of box k is the slice plus `made_up_errors` k; `stitch` averages where boxes overlap.
-        """
-        size = tuple(self.frames["size"])
-        grid = BoxGrid(size, box_size, stride)
-        image = torch.from_numpy(radiological(unpack(self.frames["image"], size)).astype(np.float64))
-        predictions = image[None, None] + torch.from_numpy(made_up_errors(len(grid)))[:, None, None, None]
-        whole = stitch(predictions, grid.boxes, torch.zeros(len(grid), dtype=torch.long), 1)[0, 0].numpy()
-        return np.floor(radiological(whole).clip(0, TOP_LEVEL) + 0.5).clip(0, TOP_LEVEL).astype(np.uint8)
 
 
 def explore_boxes(scan: Scan, slice_index: int | None = None, box_size: int = 48, stride: int = 24) -> BoxExplorer:

@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 
 from pddm_utils.core.errors import InputError
 from pddm_utils.data.scan import Scan
-from pddm_utils.evaluation.metrics import dice
 from pddm_utils.evaluation.postprocess import MEDIAN_SIZE, anomaly_map
 from pddm_utils.show.figures import FOUND_COLOUR, method_colour, method_label, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
@@ -149,32 +148,6 @@ class Comparison(InteractiveFigure):
         shape = (len(self.frames["timesteps"]), len(self.frames["slices"]), *self.frames["size"])
         volume = unpack(self._method(method)[what], shape)
         return volume[self._place("timesteps", timestep), self._place("slices", slice_index)]
-
-    def dice(
-        self,
-        method: str,
-        slice_index: int,
-        timestep: int,
-        threshold: float | None = None,
-        source: str = "map",
-    ) -> float:
-        """Dice of one slice, as the widget shows it: voxels above the threshold against the lesion mask.
-
-        Args:
-            method, slice_index, timestep, source: as in `levels`.
-            threshold: in scaled intensity, taken to the nearest of 256 levels; the method's when left out.
-
-        Returns:
-            A value in [0, 1]; NaN in a slice without a lesion.
-
-        Raises:
-            InputError: something that is not part of this comparison.
-        """
-        level = self._method(method)["threshold"]
-        if threshold is not None:
-            level = to_levels(np.float64(threshold), self.frames["limit"])
-        found = self.levels(method, slice_index, timestep, source) > level
-        return dice(found[None], self.plane("lesion", slice_index)[None] > 0)
 
 
 class Comparisons(InteractiveFigure):

@@ -12,14 +12,12 @@ from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
-    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
     pack_image,
     pack_palette,
     script,
-    unpack,
 )
 
 
@@ -27,17 +25,6 @@ class ComponentExplorer(InteractiveFigure):
     """A slider over the number of components K: reconstruction, residual, and what K costs and buys."""
 
     _esm = script("components")
-
-    def residual(self, count: int) -> np.ndarray:
-        """Residual levels of the slice rebuilt from `count` components, uint8 `(H, W)` as displayed.
-
-        Raises:
-            InputError: a number of components that is not in the figure.
-        """
-        place, size = self._place("counts", count), self.frames["size"]
-        rebuilt = unpack(self.frames["rebuilt"], (len(self.frames["counts"]), *size))[place]
-        difference = np.abs(unpack(self.frames["image"], size).astype(float) - rebuilt)
-        return np.minimum(np.floor(difference / self.frames["limit"] + 0.5), TOP_LEVEL).astype(np.uint8)
 
 
 def explore_components(

@@ -1,7 +1,7 @@
 """What all interactive figures share as anywidgets; their pages without a kernel are made in `packing`.
 
-A figure is one Python class with a dictionary of `frames`. What its script computes from them, the class computes too,
-so that tests can compare the two pixel by pixel.
+A figure is one Python class with a dictionary of `frames`. What its script computes from them,
+`tests/mirrors.py` computes too, so that tests can compare the two pixel by pixel.
 """
 
 from __future__ import annotations

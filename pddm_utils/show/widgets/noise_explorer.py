@@ -12,7 +12,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.show.figures import slice_name, telling_slice
 from pddm_utils.show.style import radiological
 from pddm_utils.show.widgets.interactive import InteractiveFigure
-from pddm_utils.show.widgets.packing import TOP_LEVEL, check_slices, pack, pack_image, script, to_levels, unpack
+from pddm_utils.show.widgets.packing import check_slices, pack, pack_image, script
 
 DISPLAY_RANGE = 1.5  # x_t from -1.5 to 1.5 is black to white
 _NOISE_ZERO, _NOISE_STEPS = 128, 32  # levels of a packed noise field: value 0, and levels per standard deviation
@@ -22,35 +22,6 @@ class ForwardExplorer(InteractiveFigure):
     """Sliders over the forward process x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps of one slice."""
 
     _esm = script("forward")
-
-    def noisy(self, timestep: int, noise: str, schedule: str) -> np.ndarray:
-        """The noisy slice as displayed, float64 `(H, W)`; x_0 in [-1, 1].
-
-        Args:
-            timestep: an index of the schedule.
-            noise: name of a field.
-            schedule: name of a schedule.
-
-        Raises:
-            InputError: something that is not in the figure.
-        """
-        if noise not in self.frames["noise"] or schedule not in self.frames["alpha_bars"]:
-            raise InputError(
-                f"noise {noise!r}, schedule {schedule!r}; choose among {list(self.frames['noise'])} "
-                f"and {list(self.frames['alpha_bars'])}"
-            )
-        alpha_bars = self.frames["alpha_bars"][schedule]
-        if not 0 <= timestep < len(alpha_bars):
-            raise InputError(f"timestep {timestep}; use 0 to {len(alpha_bars) - 1}")
-        shape = self.frames["size"]
-        clean = unpack(self.frames["image"], shape) / TOP_LEVEL * 2 - 1
-        field = (unpack(self.frames["noise"][noise], shape).astype(float) - _NOISE_ZERO) / _NOISE_STEPS
-        return np.sqrt(alpha_bars[timestep]) * clean + np.sqrt(1 - alpha_bars[timestep]) * field
-
-    def levels(self, timestep: int, noise: str, schedule: str) -> np.ndarray:
-        """Grey levels of the noisy slice, uint8 `(H, W)` as displayed; arguments as in `noisy`."""
-        noisy = self.noisy(timestep, noise, schedule).clip(-DISPLAY_RANGE, DISPLAY_RANGE)
-        return to_levels((noisy / DISPLAY_RANGE + 1) / 2, 1.0)
 
 
 def explore_forward(

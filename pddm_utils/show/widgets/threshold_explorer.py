@@ -21,7 +21,6 @@ from pddm_utils.show.widgets.packing import (
     script,
     slices_to_show,
     to_levels,
-    unpack,
 )
 
 HIT_COLOUR, HEALTHY_COLOUR = "#009E73", "#7F7F7F"
@@ -31,15 +30,6 @@ class ThresholdExplorer(InteractiveFigure):
     """A threshold slider over histogram, precision-recall curve and mask; the rule is `map > threshold`."""
 
     _esm = script("thresholds")
-
-    def found(self, slice_index: int, level: int) -> np.ndarray:
-        """What lies above a level in a shown slice, bool `(H, W)` as displayed.
-
-        Raises:
-            InputError: a slice that is not shown.
-        """
-        shape = (len(self.frames["slices"]), *self.frames["size"])
-        return unpack(self.frames["map"], shape)[self._place("slices", slice_index)] > level
 
 
 def explore_thresholds(

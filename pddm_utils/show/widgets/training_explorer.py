@@ -14,14 +14,12 @@ from pddm_utils.show.figures import method_colour, method_label, slice_height_mm
 from pddm_utils.show.style import LESION_COLOUR, radiological
 from pddm_utils.show.widgets.interactive import InteractiveFigure
 from pddm_utils.show.widgets.packing import (
-    TOP_LEVEL,
     check_slices,
     common_limit,
     pack,
     pack_image,
     pack_palette,
     script,
-    unpack,
 )
 
 # Name of a model, side of its boxes in pixels, a slice of the scan, and a number of steps in; the losses of these
@@ -52,6 +50,10 @@ class TrainingExplorer(InteractiveFigure):
 
     Attributes:
         live: whether a kernel can train the models further (see `train`).
+
+    Args:
+        go_on: trains a model further, in this session; the reader can then start and pause it and change the boxes.
+            The frames' `begun` are the losses of its models so far.
     """
 
     _esm = script("training")
@@ -61,32 +63,6 @@ class TrainingExplorer(InteractiveFigure):
         super().__init__(live=go_on is not None, **traits)
         self._go_on = go_on
         self.on_msg(self._answer)
-
-    def loss(self, name: str, step: int) -> float:
-        """Mean loss of up to ten steps that end at `step`; NaN before the first.
-
-        Raises:
-            InputError: no such model.
-        """
-        last = self._learner(name)["losses"][max(0, step - MEAN_OF) : step]
-        return float(np.mean(last)) if last else float("nan")
-
-    def rebuilt(self, name: str, step: int, slice_index: int) -> np.ndarray:
-        """Levels of a slice as a model rebuilt it after a recorded step, uint8 `(H, W)` as displayed.
-
-        Raises:
-            InputError: a model, step or slice that is not in the figure.
-        """
-        shape = (len(self.frames["steps"]), len(self.frames["slices"]), *self.frames["size"])
-        volume = unpack(self._learner(name)["rebuilt"], shape)
-        return volume[self._place("steps", step), self._place("slices", slice_index)]
-
-    def error(self, name: str, step: int, slice_index: int) -> float:
-        """Mean of |x - x^| over the brain in that slice, outside the lesion, in scaled intensity."""
-        shape, place = (len(self.frames["slices"]), *self.frames["size"]), self._place("slices", slice_index)
-        image, healthy = (unpack(self.frames[key], shape)[place] for key in ("image", "healthy"))
-        difference = np.abs(image.astype(float) - self.rebuilt(name, step, slice_index))
-        return float(difference[healthy > 0].mean()) / TOP_LEVEL
 
     def train(self, slice_index: int, box_sizes: Mapping[str, int], steps: int = STEPS_AT_ONCE) -> dict[str, Any]:
         """Let every model learn for some steps.
@@ -103,7 +79,7 @@ class TrainingExplorer(InteractiveFigure):
             InputError: nothing here can learn, or no such slice or box.
         """
         if self._go_on is None:
-            raise InputError("this figure holds no models; make it with `explore_training` in this session")
+            raise InputError("this figure holds no models; give `TrainingExplorer` a `go_on` in this session")
         self._place("slices", slice_index)
         learners = []
         for learner in self.frames["learners"]:
@@ -119,20 +95,12 @@ class TrainingExplorer(InteractiveFigure):
         if message.get("kind") == "train":
             self._reply("trained", lambda: self.train(int(message["slice"]), message["boxes"], int(message["steps"])))
 
-    def _learner(self, name: str) -> dict[str, Any]:
-        for learner in self.frames["learners"]:
-            if learner["name"] == name:
-                return learner
-        raise InputError(f"no model {name!r} here; choose among {[one['name'] for one in self.frames['learners']]}")
-
 
 def explore_training(
     scan: Scan,
     slice_indices: Sequence[int],
     steps: Sequence[int],
     films: Mapping[str, Film | tuple[int, Sequence[float], np.ndarray]],
-    go_on: GoOn | None = None,
-    begun: Mapping[str, Sequence[float]] | None = None,
 ) -> TrainingExplorer:
     """Watch models learn: their losses, and slices of one scan as they rebuilt them after some of the steps.
 
@@ -141,8 +109,6 @@ def explore_training(
         slice_indices: which of its slices are shown.
         steps: after which the films were taken, rising from 0, before the first.
         films: by name of the method; plain tuples will do.
-        go_on: trains a model further, in this session; the reader can then start and pause it and change the boxes.
-        begun: losses of the models that `go_on` trains, so far; those of the films when left out.
 
     Raises:
         InputError: no film, films that do not fit to each other or to the scan, or no such slice.
@@ -166,7 +132,6 @@ def explore_training(
     residuals = np.stack([np.abs(film.rebuilt[-1] - scan.image[shown]) for film in taken.values()])
     healthy = scan.brain_mask[shown] & ~scan.lesion_mask[shown]
     return TrainingExplorer(
-        go_on,
         frames={
             "title": f"Training: {scan.dataset}, {scan.subject}",
             "size": [height, width],
@@ -183,19 +148,20 @@ def explore_training(
             "image": pack_image(scan.image[shown]),
             "lesion": pack(radiological(scan.lesion_mask[shown])),
             "healthy": pack(radiological(healthy)),
-            "learners": [_learner(name, film, (begun or {}).get(name, film.losses)) for name, film in taken.items()],
+            "learners": [_learner(name, film) for name, film in taken.items()],
         },
     )
 
 
-def _learner(name: str, film: Film, begun: Sequence[float]) -> dict[str, Any]:
+def _learner(name: str, film: Film) -> dict[str, Any]:
     """What is drawn of one model."""
+    losses = [round(float(loss), 5) for loss in film.losses]
     return {
         "name": name,
         "label": method_label(name),
         "colour": method_colour(name),
         "box_size": film.box_size,
-        "losses": [round(float(loss), 5) for loss in film.losses],
-        "begun": [round(float(loss), 5) for loss in begun],
+        "losses": losses,
+        "begun": losses,  # of the models that go on learning; a page that trains others gives theirs
         "rebuilt": pack_image(film.rebuilt),
     }

@@ -10,10 +10,8 @@ import numpy as np
 
 from pddm_utils.data.scan import INTENSITY_UNIT, Scan
 from pddm_utils.show.widgets.interactive import InteractiveFigure
-from pddm_utils.show.widgets.packing import TOP_LEVEL, script, unpack
+from pddm_utils.show.widgets.packing import script
 from pddm_utils.show.widgets.volume_page import volume_frames
-
-_AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 class VolumeViewer(InteractiveFigure):
@@ -23,24 +21,6 @@ class VolumeViewer(InteractiveFigure):
     """
 
     _esm = script("volume")
-
-    def plane(self, view: str, place: int, level: int, opacity: float) -> np.ndarray:
-        """Colours of a plane, uint8 `(rows, columns, 3)` as displayed.
-
-        Args:
-            view: `axial`, `coronal` or `sagittal`.
-            place: voxel along z, y or x.
-            level: map levels above it are shown.
-            opacity: share of the map's colour there, in [0, 1].
-        """
-        size = self.frames["size"]
-        image, levels = (
-            unpack(self.frames[name], size).take(place, axis=_AXIS[view])[::-1, ::-1] for name in ("image", "map")
-        )
-        grey = image[..., None].astype(float)
-        colours = unpack(self.frames["palette"], (TOP_LEVEL + 1, 3))[levels]
-        mixed = np.floor((1 - opacity) * grey + opacity * colours + 0.5)
-        return np.where(levels[..., None] > level, mixed, grey).astype(np.uint8)
 
 
 def view_volume(
