@@ -64,7 +64,7 @@ def overview_figure(found: list[Panel], narrow: bool, text: str, line: str, colo
     if narrow:
         tall = [len(names) + 3.6 for names in rows]
         height = 0.185 * (sum(tall) + 2)
-        margins = {"left": 0.455, "right": 0.79, "top": 1 - 0.42 / height, "bottom": 0.95 / height}
+        margins = {"left": 0.455, "right": 0.72, "top": 1 - 0.42 / height, "bottom": 0.95 / height}
         grid = {
             **margins,
             "height_ratios": [len(names) for names in rows],
@@ -121,8 +121,7 @@ def _draw_panel(axes: Axes, one: Panel, names: list[str], colour: str, line: str
 
 
 def _dress(axes: Axes, one: Panel, rows: int, text: str, line: str, shade: str) -> None:
-    people = f"{one.people} {'people' if one.simulated else 'patients'}"
-    axes.set_title(f"{one.lesions}\n{one.scans}, {people}", fontsize=9.5, color=text, loc="left")
+    axes.set_title(f"{one.lesions}\n{one.scans}, n = {one.people}", fontsize=8.5, color=text, loc="left")
     highest = one.by_patient.max().max() if one.few else one.summary.high.max()
     axes.set_xlim(-0.03 * highest, 1.08 * highest)
     axes.set_ylim(rows - 0.4, -0.7)
@@ -138,7 +137,7 @@ def _dress(axes: Axes, one: Panel, rows: int, text: str, line: str, shade: str) 
 def _write_costs(axes: Axes, names: list[str], found: list[Panel], text: str) -> None:
     """Two columns of numbers beside the rows."""
     where = axes.get_yaxis_transform()
-    for x, place, head in ((1.13, 0, "CPU\nmin"), (1.37, 1, "pass-\nes")):
+    for x, place, head in ((1.32, 0, "CPU\nmin"), (1.6, 1, "pass-\nes")):
         axes.text(x, -0.75, head, transform=where, fontsize=8, color=text, ha="center", va="bottom", clip_on=False)
         for row, name in enumerate(names):
             value = cost_of(name, found)[place]
