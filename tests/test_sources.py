@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from pddm_utils.core.errors import InputError
+from pddm_utils.core.settings import load_settings
 from pddm_utils.data.brain import extract_brain
+from pddm_utils.data.cohort import cohort_rows, missing_test_sets
 from pddm_utils.data.manifest import read_manifest, write_manifest
 from pddm_utils.data.mask_files import load_brain_mask
 from pddm_utils.data.prepare import ScanCache, load_scan
@@ -183,3 +185,14 @@ def test_without_scans_there_are_no_figures_of_them(monkeypatch, tmp_path) -> No
     with pytest.raises(InputError, match="PDDM_DATA"):
         save_real_figures(tmp_path / "runs", tmp_path / "figures")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_test_set_that_the_data_folder_lacks_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with other archives alone, such as the one that the public site fetches, stops no simulated cohort."""
+    settings = load_settings("laptop", {"test_subjects": 1, "train_subjects": 1})
+    monkeypatch.setenv("PDDM_DATA", str(tmp_path))
+    assert missing_test_sets(settings) == list(settings.extra_test_sets) == ["mslub-t2"]
+    assert all(row.dataset.startswith("simulated") for row in cohort_rows(settings))
+    (tmp_path / "mslub-mni").mkdir()
+    assert missing_test_sets(settings) == []
+    assert missing_test_sets(load_settings("ixi")) == [], "a cohort of real scans is never scored in part"
