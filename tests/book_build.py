@@ -58,8 +58,8 @@ def fresh_runs() -> Path:
     return folder
 
 
-def execute_smoke(path: Path, folder: Path, runs: Path | None = None) -> Path:
-    """Execute a notebook with the `smoke` profile into a folder; what it keeps goes to `runs`, or to a fresh folder.
+def execute_smoke(path: Path, folder: Path, runs: Path) -> Path:
+    """Execute a notebook with the `smoke` profile into a folder; what it keeps goes to `runs`.
 
     Beside the executed copy, which is returned, a JSON file says the CPU seconds and the files that appeared.
 
@@ -70,7 +70,7 @@ def execute_smoke(path: Path, folder: Path, runs: Path | None = None) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     os.environ |= {"PDDM_PROFILE": "smoke", "PDDM_BOOK": "1"}
     known = papermill.inspect_notebook(str(path))
-    parameters = {"profile": "smoke", "runs": os.path.relpath(runs or fresh_runs(), path.parent)}
+    parameters = {"profile": "smoke", "runs": os.path.relpath(runs, path.parent)}
     before, used = tree(), resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         papermill.execute_notebook(
@@ -100,7 +100,7 @@ def run_notebook(path: Path) -> Path:
     """
     if os.environ.get("PDDM_EXECUTED"):
         return Path(os.environ["PDDM_EXECUTED"]).resolve() / path.name
-    return execute_smoke(path, WORK / "notebooks")
+    return execute_smoke(path, WORK / "notebooks", fresh_runs())
 
 
 @functools.cache

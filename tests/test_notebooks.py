@@ -158,4 +158,4 @@ def test_a_failing_cell_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "broken.ipynb"
     nbformat.write(broken, path)
     with pytest.raises(papermill.PapermillExecutionError, match="smoke"):
-        execute_smoke(path, tmp_path / "executed")
+        execute_smoke(path, tmp_path / "executed", tmp_path)
