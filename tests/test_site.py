@@ -15,6 +15,7 @@ import matplotlib.image as mpimg
 import pytest
 import yaml
 from bs4 import BeautifulSoup, Tag
+from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from barriers import serious_findings
@@ -237,6 +238,15 @@ def test_the_first_page_is_light_and_has_its_icons(browser: Browser, address: st
     icons = "() => [...document.querySelectorAll('i[class*=fa-]')].map(i => getComputedStyle(i, '::before').content)"
     assert "none" not in page.evaluate(icons), "an icon without a rule"
     page.close()
+
+
+def test_notes_have_their_icons(site: Path) -> None:
+    """The font that is left draws what the style sheet puts before the title of a note."""
+    style = (site / "_static" / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf-8")
+    named = set(re.findall(r"--pst-icon-admonition-[a-z]+:var\((--pst-icon-[a-z-]+)\)", style))
+    signs = {re.search(rf'{name}:"(.)"', style)[1] for name in named}
+    font = TTFont(site / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf")
+    assert len(signs) > 3 and {ord(sign) for sign in signs} <= set(font.getBestCmap())
 
 
 @pytest.mark.parametrize("look", LOOKS)

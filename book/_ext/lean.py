@@ -20,6 +20,7 @@ EVERYWHERE = r"\s*<script[^>]*scripts/fontawesome\.js[^>]*></script>"
 BUT_SEARCH = r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js"></script>'
 ICON_RULE = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"(\\[0-9a-f]+|[^"]*)"\}')
 MADE_BY_SCRIPTS = {"fa-xmark"}
+PRIVATE_USE = ("\ue000", "\uf8ff")  # where icons are; the style sheet holds those of notes as they are
 FONTS = Path("_static/vendor/fontawesome/webfonts")
 STYLE = Path("_static/styles/pydata-sphinx-theme.css")
 
@@ -45,7 +46,8 @@ def trimmed_style(style: str, used: set[str]) -> tuple[str, set[int]]:
         return match[0] if names & used else ""
 
     style = ICON_RULE.sub(kept, style)
-    return style, {int(code, 16) for code in re.findall(r"\\([0-9a-f]{2,5})", style)}
+    named = {int(code, 16) for code in re.findall(r"\\([0-9a-f]{2,5})", style)}
+    return style, named | {ord(sign) for sign in style if PRIVATE_USE[0] <= sign <= PRIVATE_USE[1]}
 
 
 def small_font(source: Path, characters: set[int]) -> None:
