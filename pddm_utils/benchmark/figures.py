@@ -199,7 +199,7 @@ def draw_curves(axes: Axes, table: pd.DataFrame, x: str, metric: str = "auprc") 
     means = mean_table(table, ["method", x], metric).sort_values(x, kind="stable")
     for name in table["method"].unique():
         rows, colour = means[means.method == name], method_colour(name)
-        axes.plot(rows[x], rows["mean"], color=colour, ls="-", lw=1.8, marker="o", ms=4.5, label=method_label(name))
+        axes.plot(rows[x], rows["mean"], color=colour, lw=1.8, marker="o", ms=4.5, label=method_label(name))
         axes.fill_between(rows[x], rows.low.astype(float), rows.high.astype(float), color=colour, alpha=0.13, lw=0)
     axes.set(xlabel=x.replace("_", " "), ylabel=metric.replace("_", " "))
     axes.set_ylim(0, 1.05 * axes.get_ylim()[1])

@@ -53,6 +53,16 @@ class Panel:
         return self.scores.subject.nunique()
 
     @property
+    def title(self) -> str:
+        """Which lesions in which scans."""
+        return f"{self.lesions}, {self.scans}"
+
+    @property
+    def who(self) -> str:
+        """How many people, or patients, were tested."""
+        return f"{self.people} {'people' if self.simulated else 'patients'}"
+
+    @property
     def few(self) -> bool:
         """Whether they are too few for an interval."""
         return self.people < MIN_SUBJECTS
@@ -92,8 +102,7 @@ _CANDIDATES = (
 
 def lesions_of(dataset: str) -> str:
     """What is looked for in a data set of the overview, for a title; the name of any other."""
-    words = {one.dataset: f"{one.lesions}, {one.scans}" for one in _CANDIDATES}
-    return words.get(dataset, dataset)
+    return {one.dataset: one.title for one in _CANDIDATES}.get(dataset, dataset)
 
 
 def panels(results: Path) -> list[Panel]:

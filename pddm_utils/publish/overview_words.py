@@ -50,8 +50,7 @@ def short_block(results: Path) -> str:
     said = [f"{names.get(best, short_name(best))} **{means[best]}**"] if best and best != "pddpm" else []
     said += [f"a map without a network ({_plain(floor)}) **{means[floor]}**"] if floor else []
     said += [f"patched diffusion (pDDPM) **{means['pddpm']}**"] if "pddpm" in means else []
-    people = "people" if one.simulated else "patients"
-    text = f"{one.lesions} on {one.scans} ({one.people} {people}; chance {one.chance:.3f}): {', '.join(said)}."
+    text = f"{one.lesions} on {one.scans} ({one.who}; chance {one.chance:.3f}): {', '.join(said)}."
     if {"pddpm", "ddpm"} <= set(means):
         differences = comparison_table(one.scores, [(one.dataset, "auprc", "pddpm", "ddpm")])
         found = verdict(differences, "pddpm", "ddpm")
@@ -78,11 +77,10 @@ def _many(one: Panel) -> str:
     pairs = [("pddpm", "ddpm"), *([(best, floor)] if floor and best else [])]
     differences = comparison_table(one.scores, [(one.dataset, "auprc", *pair) for pair in pairs])
     means = {name: format_summary(summary, one.dataset, name) for name in summary.method}
-    people = "people" if one.simulated else "patients"
     score = SCORES.get(one.runs.run["settings"].get("score", ""))
     maps = f"; map of every network: {score}" if score else ""
     size = f" with at least {FEWEST_PIXELS} lesion pixels in the slice" if one.smaller else ""
-    parts = [f"**{one.lesions}, {one.scans}** ({one.people} {people}{size}; chance {one.chance:.3f}{maps})."]
+    parts = [f"**{one.title}** ({one.who}{size}; chance {one.chance:.3f}{maps})."]
     if floor:
         parts.append(f"Without a network, {_plain(floor)}: {means[floor]}.")
     if best:
