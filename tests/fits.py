@@ -23,6 +23,9 @@ async () => {
   for (const picture of article.querySelectorAll("img")) {
     const [shown, own] = [picture.width / picture.height, picture.naturalWidth / picture.naturalHeight];
     if (picture.checkVisibility() && own && Math.abs(shown / own - 1) > 0.03) says("picture out of shape", picture, 0);
+    // drawn at 200 dots an inch for 100 of a page, with letters of 10 points: 8 pixels at this share of its width
+    const share = (2 * picture.width) / picture.naturalWidth;
+    if (picture.closest(".cell_output") && picture.checkVisibility() && share < 0.57) says("too small", picture, 0);
   }
   for (const formula of article.querySelectorAll("mjx-math")) {
     if (!formula.checkVisibility() || scrolls(formula)) continue;

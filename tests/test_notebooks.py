@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import resource
 import subprocess
@@ -19,7 +20,8 @@ from book_build import ROOT, TIMEOUT_S, execute_smoke, notebook_paths, run_noteb
 
 # A minute, on any processor: pieces of `WORK`, which takes 10 CPU seconds where notebooks take 5 to 35.
 MOST_WORK = 6
-MOST_WIDTH = 690  # pixels of a page
+MOST_WIDTH = 680  # pixels of a page; a phone has 390
+MOST_NAMES = 16  # of the package in a chapter
 WORK = """
 import torch
 from pddm_utils.diffusion.network import make_network
@@ -108,6 +110,16 @@ def work_seconds() -> float:
     subprocess.run([sys.executable, "-c", WORK], check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@each_notebook
+def test_a_chapter_needs_few_names(path: Path) -> None:
+    """A reader learns each before the cell that uses it."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    plain = "\n".join(line for cell in cells for line in cell.splitlines() if not line.startswith(("%", "!")))
+    statements = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.ImportFrom)]
+    names = {name.name for one in statements if (one.module or "").startswith("pddm_utils") for name in one.names}
+    assert len(names) <= MOST_NAMES, sorted(names)
 
 
 @each_notebook

@@ -271,7 +271,7 @@ def idea_figure(table: pd.DataFrame) -> Figure:
     differences = differences[differences.idea != BASE_LINE]
     cohorts, ideas = list(differences.cohort.unique()), in_order(differences.idea)
     figure, panels = plt.subplots(
-        1, len(cohorts), figsize=(9.2, 0.24 * len(ideas) + 1.2), sharey=True, squeeze=False, layout="constrained"
+        1, len(cohorts), figsize=(WIDTH, 0.27 * len(ideas) + 1.6), sharey=True, squeeze=False, layout="constrained"
     )
     for axes, cohort in zip(panels[0], cohorts, strict=True):
         axes.axvline(0, color="#666666", lw=1)
@@ -284,10 +284,9 @@ def idea_figure(table: pd.DataFrame) -> Figure:
             of_rule = choice[(choice.cohort == cohort) & (choice.method == method)].idea.iloc[0]
             chosen = (rows.idea == of_rule).to_numpy()
             axes.plot(rows["mean"][chosen], places[chosen], "o", mfc="none", mec=colour, ms=11, mew=1.4)
-        axes.set(title=f"{cohort}, validation", xlabel="AUPRC minus base line", ylim=(len(ideas) - 0.4, -0.6))
-        axes.set_yticks(range(len(ideas)), ideas, fontsize=8)
+        axes.set(title=cohort, ylim=(len(ideas) - 0.4, -0.6))
+        axes.set_yticks(range(len(ideas)), ideas)
         axes.grid(axis="y", lw=0.4, alpha=0.4)
-    figure.legend(
-        *panels[0, 0].get_legend_handles_labels(), fontsize=8, loc="outside upper center", ncols=2, frameon=False
-    )
+    figure.supxlabel("AUPRC minus that of the base line, validation scans")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure

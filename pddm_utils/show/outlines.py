@@ -37,7 +37,7 @@ def draw_outlines(
         if mask.any():
             axes.contour(mask[:, turn], levels=[0.5], colors=colour, linewidths=1.0)
     for place, side, align in zip((0.03, 0.97), _SIDES[plane], ("left", "right"), strict=True):
-        axes.text(place, 0.03, side, color="white", fontsize=9, transform=axes.transAxes, ha=align)
+        axes.text(place, 0.03, side, color="white", fontsize=10, transform=axes.transAxes, ha=align)
     axes.set_title(title)
     axes.axis("off")
 
@@ -68,21 +68,21 @@ def extraction_figure(
         image: `(X, Y, Z)` in RAS axis order.
         masks: `(X, Y, Z)` bool by extraction, `REFERENCE` among them.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.3), layout="constrained")
-    names = list(scores)
+    figure, axes = plt.subplot_mosaic("aa;bc", figsize=(WIDTH, 6.2), layout="constrained", height_ratios=(2, 3))
+    chart, names = axes["a"], list(scores)
     for pair in zip(*scores.values(), strict=True):
-        axes[0].plot(range(len(names)), pair, color="0.75", lw=0.8, zorder=1)
+        chart.plot(pair, range(len(names)), color="0.75", lw=0.8, zorder=1)
     for place, name in enumerate(names):
-        axes[0].scatter([place] * len(scores[name]), scores[name], color=EXTRACTION_COLOURS[name], s=22, zorder=2)
-    axes[0].set_xticks(range(len(names)), names)
-    axes[0].set(ylabel=f"Dice with the {REFERENCE}", xlim=(-0.5, len(names) - 0.5), ylim=(None, 1))
-    axes[0].set_title(f"{len(scores[names[0]])} scans")
+        chart.scatter(scores[name], [place] * len(scores[name]), color=EXTRACTION_COLOURS[name], s=22, zorder=2)
+    chart.set_yticks(range(len(names)), names)
+    chart.set(xlabel=f"Dice with the {REFERENCE}", ylim=(len(names) - 0.5, -0.5), xlim=(None, 1))
+    chart.set_title(f"{len(scores[names[0]])} scans, a line each")
     centre = [round(float(where.mean())) for where in np.nonzero(masks[REFERENCE])]
     white = float(np.percentile(image, 99.5))
     cuts: dict[str, Any] = {"axial": np.s_[:, :, centre[2]], "sagittal": np.s_[centre[0]]}
-    for axis, (plane, cut) in zip(axes[1:], cuts.items(), strict=True):
+    for axis, (plane, cut) in zip((axes["b"], axes["c"]), cuts.items(), strict=True):
         outlines = {colour: masks[name][cut].T for name, colour in EXTRACTION_COLOURS.items()}
-        draw_outlines(axis, plane, image[cut].T, outlines, white, f"{plane}, lowest threshold Dice")
+        draw_outlines(axis, plane, image[cut].T, outlines, white, f"{plane}, lowest Dice")
     lines = [plt.Line2D([], [], color=colour, label=name) for name, colour in EXTRACTION_COLOURS.items()]
     figure.legend(handles=lines, loc="outside lower right", ncols=len(lines))
     return figure

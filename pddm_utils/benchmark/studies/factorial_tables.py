@@ -17,7 +17,7 @@ from pddm_utils.benchmark.studies.factorial import FLOORS, Cell
 from pddm_utils.benchmark.tables import format_interval, markdown_table, mean_cell
 from pddm_utils.evaluation.statistics import paired_difference
 from pddm_utils.show.figures import method_colour, method_label
-from pddm_utils.show.style import styled
+from pddm_utils.show.style import WIDTH, styled
 
 SCORES = {"auprc": "plain map", "auprc_signed": "signed", "auprc_z": "signed z-score by place"}
 _CELL = [field.name for field in dataclasses.fields(Cell)]
@@ -111,7 +111,7 @@ def factorial_figure(table: pd.DataFrame, dataset: str) -> Figure:
     """
     best = best_levels(table, dataset)
     names = list(dict.fromkeys(map(recipe_name, best.to_dict("records"))))
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(6.4, 7.6), sharex=True, layout="constrained")  # fits a phone
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 8), sharex=True, layout="constrained")
     for _, curve in best.groupby(_CELL, sort=False):
         style, marker = _STYLES[names.index(recipe_name(curve.iloc[0])) % len(_STYLES)]
         method = curve.method.iloc[0]
@@ -133,7 +133,7 @@ def factorial_figure(table: pd.DataFrame, dataset: str) -> Figure:
         axes.set_xticks(steps, [f"{step:.0f}" for step in steps], minor=False)
         axes.minorticks_off()
         axes.patch.set_alpha(0)  # a page may be dark
-    figure.legend(*upper.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=1)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=1)
     return figure
 
 
