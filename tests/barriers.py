@@ -31,8 +31,8 @@ _MARK_ONE_OF_EACH = """() => {
 }"""
 
 
-def serious_findings(page: Page, rules: list[str] | None = None) -> list[str]:
-    """What axe-core calls a serious or critical barrier on a page; all rules, or those named."""
+def axe_findings(page: Page, rules: list[str] | None = None) -> list[str]:
+    """What axe-core finds on a page, of any impact; all rules, or those named."""
     others: dict = {"rules": {CONTRAST: {"enabled": False}}}
     if rules is not None:
         others = {"runOnly": {"type": "rule", "values": [rule for rule in rules if rule != CONTRAST]}}
@@ -42,10 +42,7 @@ def serious_findings(page: Page, rules: list[str] | None = None) -> list[str]:
         found += _violations(page, {"runOnly": {"type": "rule", "values": [CONTRAST]}}, "[data-contrast]")
         page.evaluate("() => document.querySelectorAll('[data-contrast]').forEach((e) => delete e.dataset.contrast)")
     return [
-        f"{one['impact']} {one['id']}: {node['target']} {node['html'][:120]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
+        f"{one['impact']} {one['id']}: {node['target']} {node['html'][:120]}" for one in found for node in one["nodes"]
     ]
 
 

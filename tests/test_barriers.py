@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 
 pytestmark = pytest.mark.browser
@@ -34,10 +34,10 @@ def browser() -> Iterator[Browser]:
 def test_one_faint_text_among_many_is_found(faint: str, browser: Browser) -> None:
     page = browser.new_page()
     page.set_content(f"{STYLE}<body><main><h1>Page</h1>{TEXT}{faint}{TEXT}</main></body>")
-    (finding,) = serious_findings(page, ["color-contrast"])
+    (finding,) = axe_findings(page, ["color-contrast"])
     assert "color-contrast" in finding
     page.set_content(f"{STYLE}<body><main><h1>Page</h1>{TEXT}</main></body>")
-    assert serious_findings(page) == []
+    assert axe_findings(page) == []
     assert page.locator("[data-contrast]").count() == 0
     page.close()
 
@@ -45,5 +45,5 @@ def test_one_faint_text_among_many_is_found(faint: str, browser: Browser) -> Non
 def test_other_rules_are_asked_too(browser: Browser) -> None:
     page = browser.new_page()
     page.set_content(f"{STYLE}<body><main><h1>Page</h1><img src='data:,'><button></button></main></body>")
-    assert {finding.split()[1] for finding in serious_findings(page)} == {"image-alt:", "button-name:"}
+    assert {finding.split()[1] for finding in axe_findings(page)} == {"image-alt:", "button-name:"}
     page.close()

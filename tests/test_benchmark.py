@@ -109,6 +109,19 @@ def test_run_from_scratch_with_two_jobs_gives_an_identical_table(benchmark: Benc
         assert (again.results / name).read_bytes() == (benchmark.results / name).read_bytes()
 
 
+def test_all_trainings_of_a_run_choose_the_noise_levels(benchmark: Benchmark) -> None:
+    selection = pd.read_csv(benchmark.results / "selection.csv")
+    chose = {name: set(rows.seed) for name, rows in selection.groupby("method")}
+    assert chose["ddpm"] == chose["pddpm"] == set(benchmark.settings.seeds) != {0}
+    assert chose["atlas"] == chose["intensity"] == {0}
+    levels = selection[selection.timestep.isin(benchmark.settings.timesteps)]
+    means = levels.groupby(["method", "timestep", "dataset"]).auprc.mean().groupby(["method", "timestep"]).mean()
+    scores = pd.read_csv(benchmark.results / "scores.csv")
+    for name in ("ddpm", "pddpm"):
+        scored = scores[(scores.method == name) & (scores.noise_level == "validation")]
+        assert set(scored.timestep) == {means[name].idxmax()}
+
+
 def test_shipped_models_need_no_training_scans(tmp_path: Path) -> None:
     def splits(shipped: bool) -> list[str]:
         rows = Benchmark(load_settings("smoke"), shipped, tmp_path, tmp_path).rows_to_prepare

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page
 
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 from figure_page import ALPHA_BARS, DEPTH, SIZE, move, open_page, pixels, point, press, small_methods, small_scan
 from mirrors import slice_dice
@@ -242,7 +242,7 @@ def test_keyboard_and_names(page: Page, comparison: Comparison) -> None:
     for name, label in METHOD_NAMES.items():
         if name in THRESHOLDS:
             assert page.get_by_label(f"threshold, {label}").count() == 1
-            assert page.get_by_role("region", name=label).count() == 1
+            assert page.get_by_role("group", name=label).count() == 1
     for canvas in page.locator("canvas[data-panel]").all():
         assert canvas.get_attribute("role") == "img" and "slice 6" in canvas.get_attribute("aria-label")
     assert page.locator("[role=status][aria-live=polite]").count() == 2
@@ -300,7 +300,7 @@ def test_a_scan_is_chosen_from_several(browser: Browser, scan: Scan, methods: di
     np.testing.assert_array_equal(pixels(page, "image")[..., 0], other.plane("image", 12))
     assert page.locator('[data-panel^="ddpm"]').count() == 0 and page.locator('[data-control="run"]').count() == 0
     np.testing.assert_array_equal(pixels(page, "pddpm-reconstruction")[..., 0], other.reconstruction("pddpm", 12, 499))
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390 and serious_findings(page) == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390 and axe_findings(page) == []
     assert page.troubles == []
     page.close()
     with pytest.raises(InputError):
@@ -325,7 +325,7 @@ def test_looks(width: int, theme: str, browser: Browser, comparison: Comparison)
     page.evaluate("() => { document.documentElement.dataset.theme = 'light' }")
     widget = page.locator(".pddm-comparison").first
     assert widget.evaluate("e => getComputedStyle(e).color") == "rgb(31, 35, 40)"
-    line = widget.get_by_role("region", name=METHOD_NAMES["pddpm"])
+    line = widget.get_by_role("group", name=METHOD_NAMES["pddpm"])
     colour = "rgb({}, {}, {})".format(*bytes.fromhex(METHOD_COLOURS["pddpm"][1:]))
     assert line.evaluate("e => getComputedStyle(e).borderLeftColor") == colour
     assert page.troubles == []

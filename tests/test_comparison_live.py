@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 from figure_page import ALPHA_BARS, SIZE, move, open_live, pixels, small_methods, small_pipelines, small_scan
 from pddm_utils.core.errors import InputError
@@ -81,7 +81,7 @@ def test_reader_can_run_the_models_where_a_kernel_is(comparison: Comparison) -> 
         button.click()
         page.evaluate("() => probe.listeners['msg:custom']({ kind: 'failed', message: 'no such slice' })")
         assert button.is_enabled() and page.locator('[data-say="run"]').inner_text() == "no such slice"
-        assert serious_findings(page) == []
+        assert axe_findings(page) == []
         page.evaluate("() => probe.cleanup()")
         assert page.evaluate("() => Object.keys(probe.listeners)") == []
         assert page.troubles == []

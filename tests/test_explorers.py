@@ -11,7 +11,7 @@ import torch
 from playwright.sync_api import Browser, Page
 
 import mirrors
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 from figure_page import SIZE, move, open_page, pixels, point, press, small_scan
 from pddm_utils.core.errors import InputError
@@ -294,7 +294,7 @@ def test_everyone_can_use_it(name: str, theme: str, width: int, browser: Browser
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     ground = page.locator(".pddm-figure").evaluate("e => getComputedStyle(e).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 25, 31)"}[theme]
-    assert serious_findings(page) == []
+    assert axe_findings(page) == []
     for control in page.locator("input[type=range]").all():
         assert control.get_attribute("aria-valuetext") and control.evaluate("c => c.labels.length") == 1
     for picture in page.locator("canvas[data-panel], svg[data-chart]").all():

@@ -19,7 +19,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from barriers import serious_findings
+from barriers import axe_findings
 from book_build import ROOT
 from browser import FLAGS, find_browser, open_browser
 from figure_page import move, press
@@ -372,7 +372,7 @@ def test_by_keyboard_alone_and_without_barriers(started: Page) -> None:
         assert control.get_attribute("aria-valuetext") and control.evaluate("c => c.labels.length") == 1
     for picture in page.locator("#pddm-play canvas[data-panel]").all():
         assert picture.get_attribute("aria-label")
-    assert serious_findings(page) == []
+    assert axe_findings(page) == []
     page.locator('[data-control="undo"]').click()
 
 
@@ -415,7 +415,7 @@ def test_nothing_is_loaded_before_the_start_and_nothing_from_outside(site: Path,
     page.wait_for_function(
         "() => document.querySelector('[data-say=box]').textContent.includes('box at row 23, column 23')"
     )
-    assert serious_findings(page, ["color-contrast"]) == []
+    assert axe_findings(page, ["color-contrast"]) == []
     noise = array(page, "n(s.models[0], 1, 2, 0)", SIDE, SIDE)
     assert abs(noise.std() - 1) < 0.7 and np.abs(np.diff(noise)).mean() < 0.7, "coarse, as simplex noise is"
     assert [line for line in page.troubles if "favicon" not in line and "404" not in line] == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 from figure_page import DEPTH, small_scan
 from pddm_utils.detection.report import report_page, slices_of_interest
@@ -70,7 +70,7 @@ def test_report_needs_nothing_but_itself_and_has_no_barrier(browser: Browser, tm
         assert expected in text
     assert page.locator("img").count() == len(slices_of_interest(MAP, SCAN.brain_mask))
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    assert serious_findings(page) == [] and page.troubles == []
+    assert axe_findings(page) == [] and page.troubles == []
 
 
 def test_report_holds_the_viewer(browser: Browser, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bs4 import BeautifulSoup, Tag
 from fontTools.ttLib import TTFont
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from barriers import serious_findings
+from barriers import axe_findings
 from book_build import ROOT, built_site, toc_pages
 from browser import open_browser
 from fits import misfits
@@ -137,7 +137,7 @@ def test_page_loads_clean(name: str, look: str, contexts: dict[str, BrowserConte
     assert page.evaluate(width) <= 1, "the page scrolls sideways"
     theme = page.evaluate("() => document.documentElement.dataset.theme")
     assert theme == LOOKS[look]["color_scheme"]
-    assert serious_findings(page, RULES[look]) == []
+    assert axe_findings(page, RULES[look]) == []
     assert misfits(page) == []
     page.close()
 
@@ -147,7 +147,7 @@ def test_the_contents_of_a_page_open_from_their_button(browser: Browser, address
     contents = page.locator("nav.page-toc").first
     assert contents.is_hidden()
     page.locator("button.secondary-toggle").click()
-    assert contents.is_visible() and serious_findings(page, ["color-contrast"]) == []
+    assert contents.is_visible() and axe_findings(page, ["color-contrast"]) == []
     page.keyboard.press("Escape")
     assert contents.is_hidden()
     page.set_viewport_size({"width": 1500, "height": 900})
@@ -171,7 +171,7 @@ def test_a_citation_tells_what_it_cites(browser: Browser, address: str) -> None:
         act()
         assert "Behrendt" in note.inner_text() and "Patched diffusion models" in note.inner_text()
         assert link.get_attribute("aria-describedby") == note.get_attribute("id")
-        assert serious_findings(page, ["color-contrast", "aria-tooltip-name"]) == []
+        assert axe_findings(page, ["color-contrast", "aria-tooltip-name"]) == []
         page.keyboard.press("Escape")
         assert note.is_hidden()
         page.mouse.move(0, 0)

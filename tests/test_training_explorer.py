@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from barriers import serious_findings
+from barriers import axe_findings
 from browser import open_browser
 from figure_page import SIZE, move, open_live, pixels, small_pipelines, small_scan
 from mirrors import error_in_healthy_brain, mean_loss
@@ -157,7 +157,7 @@ def test_reader_can_train_where_a_kernel_is(figure: TrainingExplorer) -> None:
         page.evaluate("() => probe.listeners['msg:custom']({ kind: 'failed', message: 'out of memory' })")
         assert page.locator('[data-say="train"]').inner_text() == "out of memory"
         assert button.inner_text() == "Go on training"
-        assert serious_findings(page) == []
+        assert axe_findings(page) == []
         page.evaluate("() => probe.cleanup()")
         assert page.evaluate("() => Object.keys(probe.listeners)") == []
         assert page.troubles == []

@@ -1,5 +1,5 @@
 // Citations tell what they cite when pointed at or focused; a table that scrolls sideways says so and can be scrolled by
-// keyboard.
+// keyboard; the logo belongs to a landmark.
 
 function citationNotes() {
   const note = Object.assign(document.createElement("div"), { id: "citation-note", role: "tooltip", hidden: true });
@@ -53,6 +53,14 @@ function watchTables() {
   for (const part of document.querySelectorAll(".bd-article table, .bd-article tbody")) observer.observe(part);
 }
 
+// The theme's logo lies outside of every landmark.
+function nameTheLogo() {
+  const place = document.querySelector(".navbar-brand")?.parentElement;
+  place?.setAttribute("role", "navigation");
+  place?.setAttribute("aria-label", "front page");
+}
+
 addEventListener("DOMContentLoaded", citationNotes);
+addEventListener("DOMContentLoaded", nameTheLogo);
 addEventListener("DOMContentLoaded", watchTables);
 addEventListener("toggle", focusWhatScrolls, { capture: true }); // a table in a fold has no width before

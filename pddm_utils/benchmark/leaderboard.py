@@ -47,7 +47,7 @@ def finished_runs(results: Path) -> list[Path]:
 
 
 def read_selection(folder: Path) -> pd.DataFrame:
-    """Validation AUPRC by method, timestep (-1 for none), data set and subject; empty where a run has none."""
+    """Validation AUPRC by method, timestep (-1 for none), data set, subject and, if all chose, seed; or no rows."""
     path = folder / "selection.csv"
     if not path.is_file():
         return pd.DataFrame(columns=["method", "timestep", "dataset", "subject", "auprc"])

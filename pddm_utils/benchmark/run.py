@@ -24,7 +24,7 @@ from pddm_utils.benchmark.levels import label_noise_levels, levels_at_the_edge, 
 from pddm_utils.benchmark.models import is_trained, settings_of_shipped, train_method, weights_of
 from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, in_parallel, kept_parts, key_of, write_csv
-from pddm_utils.benchmark.units import models_needed, units_to_score
+from pddm_utils.benchmark.units import models_needed, seeds_of, units_to_score
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.files import write_text
 from pddm_utils.core.provenance import environment
@@ -54,7 +54,7 @@ class Benchmark:
         runs: models, prepared scans and partial results; what is there is not computed again.
         results: receives `scores.csv`, `curves.csv`, `selection.csv` and `run.json`.
         jobs: processes side by side, each with `settings.threads` threads.
-        seeds: those of the profile to score; all when empty. Noise levels are always chosen with its first.
+        seeds: those of the profile to score, and to choose noise levels with; all when empty.
         datasets: test sets to score; all when empty.
         folds: number of folds of a cross-validation, see `fold_rows`; 0 for the cohort's own split. Fold k is trained
             with seed k, for as many steps as the others, and stands in the column `seed`: the standard deviation over
@@ -217,7 +217,7 @@ def score_unit(benchmark: Benchmark, name: str, seed: int, noise_level: str) -> 
 def rebuild_subjects(
     benchmark: Benchmark, dataset: str, subjects: Mapping[str, str], timesteps: Mapping[str, int]
 ) -> tuple[dict[str, Scan], dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
-    """Test subjects once more, as each method's first seed rebuilds them: a run keeps no maps.
+    """Test subjects once more, as each method's first scored seed rebuilds them: a run keeps no maps.
 
     Args:
         benchmark: a finished run.
@@ -229,11 +229,11 @@ def rebuild_subjects(
         Scans by name, and by method and name the reconstruction and the anomaly map, `(D, H, W)`.
     """
     rows = {row.subject: row for row in benchmark.rows if row.split == "test" and row.dataset == dataset}
-    cache, seed = ScanCache(benchmark.cache), benchmark.settings.seeds[0]
+    cache, settings = ScanCache(benchmark.cache), benchmark.settings
     scans = {subject: load_scan(rows[subject], cache) for subject in set(subjects.values())}
     rebuilt = {}
-    for name in benchmark.settings.methods:
-        level = timesteps.get(name)
+    for name in settings.methods:
+        level, seed = timesteps.get(name), seeds_of(settings, name, benchmark.scored_seeds)[0]
         maps = _with_method(benchmark, name, seed, level, map_scans, (scans, level))
         rebuilt[name] = {place: maps[subject] for place, subject in subjects.items()}
     return {place: scans[subject] for place, subject in subjects.items()}, rebuilt
@@ -264,11 +264,11 @@ def _units_of(benchmark: Benchmark, name: str, seed: int, level: str, chosen: Le
 
 
 def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
-    """Validation AUPRC of methods at all their noise levels, with the first seed's models."""
-    settings, seed = benchmark.settings, benchmark.settings.seeds[0]
+    """Validation AUPRC of methods at all their noise levels, with the models of all seeds that are scored."""
+    settings = benchmark.settings
     rows = [row for row in benchmark.rows if row.split == "val" and row.lesion_mask]
 
-    def part(name: str, timestep: int | None) -> Part:
+    def part(name: str, seed: int, timestep: int | None) -> Part:
         unit = ("select", name, seed, timestep, settings.selection_slice_step)
         work = (rows, ScanCache(benchmark.cache), timestep, settings.selection_slice_step)
         return _part(
@@ -279,8 +279,14 @@ def _selection(benchmark: Benchmark, names: Sequence[str]) -> pd.DataFrame:
             partial(_with_method, benchmark, name, seed, timestep, score_noise_level, work),
         )
 
-    parts = [part(name, timestep) for name in names for timestep in _levels_to_try(settings, name)]
-    return _concatenate(kept_parts(parts, "choosing noise levels", benchmark.jobs, settings.threads))
+    units = [
+        (name, seed, timestep)
+        for name in names
+        for seed in seeds_of(settings, name, benchmark.scored_seeds)
+        for timestep in _levels_to_try(settings, name)
+    ]
+    tables = kept_parts([part(*unit) for unit in units], "choosing noise levels", benchmark.jobs, settings.threads)
+    return _concatenate([table.assign(seed=seed) for (_, seed, _), table in zip(units, tables, strict=True)])
 
 
 def _scores(benchmark: Benchmark, units: Sequence[Unit]) -> pd.DataFrame:

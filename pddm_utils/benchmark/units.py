@@ -8,18 +8,24 @@ from pddm_utils.core.settings import Settings
 from pddm_utils.methods.registry import NOISE_LEVEL_METHODS, SEEDED_METHODS, TRAINED_METHODS
 
 
-def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, int]]:
-    """(method, seed) to train: all that is scored, and every method's first seed, which is scored on validation scans.
+def seeds_of(settings: Settings, name: str, seeds: Sequence[int]) -> Sequence[int]:
+    """Seeds for which a method is trained and scored: a method whose training draws nothing has the profile's first.
 
     Args:
         settings: the profile.
-        seeds: those of its seeds that are scored.
+        name: of the method.
+        seeds: those of the profile's seeds that are scored.
     """
+    return seeds if name in SEEDED_METHODS else settings.seeds[:1]
+
+
+def models_needed(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, int]]:
+    """(method, seed) to train, for the seeds that are scored."""
     return [
         (name, seed)
         for seed in settings.seeds
         for name in settings.methods
-        if name in TRAINED_METHODS and (seed == settings.seeds[0] or (seed in seeds and name in SEEDED_METHODS))
+        if name in TRAINED_METHODS and seed in seeds_of(settings, name, seeds)
     ]
 
 
@@ -28,8 +34,7 @@ def units_to_score(settings: Settings, seeds: Sequence[int]) -> list[tuple[str, 
     units: list[tuple[str, int, str]] = []
     for name in settings.methods[::-1]:
         if name not in NOISE_LEVEL_METHODS:
-            own = seeds if name in SEEDED_METHODS else settings.seeds[:1]
-            units += [(name, seed, "none") for seed in own]
+            units += [(name, seed, "none") for seed in seeds_of(settings, name, seeds)]
             continue
         units += [
             (name, seed, level)

@@ -53,7 +53,7 @@ _NOTES = {
     "board": "AUPRC. Rows by the mean on the first data set; neighbours whose intervals overlap are not ranked. "
     "Seconds: rebuilding one test scan; a dash: not measured. CPU minutes: by seed.",
     "baseline": "The method without patches that is best on the validation subjects of the same data set, with the "
-    "first seed. Relative: ratio of the means less one.",
+    "trainings that chose the noise levels. Relative: ratio of the means less one.",
     "questions": f"At the threshold rule `{DEFAULT_RULE}`. *Not shown* is no proof of the contrary. False positives: "
     "what is marked on scans without a lesion.",
     "healthy": f"At the threshold rule `{DEFAULT_RULE}`. Found: at least 10 % of a lesion's voxels are marked. L1: of "

@@ -46,7 +46,7 @@ function methodBoard(method, data, size) {
   const bar = colourBar(data.heat);
   threshold.input.before(bar);
   const scale = (root) => fill(bar.getContext("2d"), LEVELS + 1, 1, (i) => data.heat[root ? rooted[i] : i]);
-  const node = make("section", { class: "method", "aria-label": method.label, style: `--method: ${method.colour}` },
+  const node = make("div", { class: "method", role: "group", "aria-label": method.label, style: `--method: ${method.colour}` },
     make("div", { class: "head" }, make("b", {}, method.label), dice),
     make("div", { class: "panels" }, ...panels.map((one) => one.node)),
     make("div", { class: "scale" }, threshold.node, ends(data.limit, "|x − x̂| (scaled intensity)")));
@@ -181,7 +181,7 @@ function assembleScan(data, model) {
     ran = view;
     update();
   }) : null;
-  const sides = make("section", { class: "scan", "aria-label": "scan and lesion mask" },
+  const sides = make("div", { class: "scan", role: "group", "aria-label": "scan and lesion mask" },
     make("div", { class: "panels" }, original.node, truth.node, chosen.shown));
   const board = make("div", { class: "board" }, sides, ...boards.map((one) => one.node));
   return { nodes: [chosen.node, ...(live ? [live.node] : []), board], update, leave: live?.leave };

@@ -84,7 +84,7 @@ function paintStep(state, changed) {
   const mode = make("fieldset", { class: "choices", "aria-label": "what the brush does" }, paint.node, erase.node);
   const side = make("div", { class: "tools" }, mode, tools.node, buttons, said);
   side.addEventListener("input", () => draw());
-  const node = make("section", { "aria-label": "paint" }, make("p", { class: "step" }, "1 Paint a lesion, or erase one"),
+  const node = make("div", { role: "group", "aria-label": "paint" }, make("p", { class: "step" }, "1 Paint a lesion, or erase one"),
     make("div", { class: "pair" }, board.node, side));
   return { node, draw };
 }
@@ -168,7 +168,7 @@ function compareStep(state, changed) {
     choices("which methods", which.map(([, one]) => one)), wipe.node, make("div", { class: "cards" },
       ...cards.map((one) => one.node)), said);
   look.addEventListener("input", draw);
-  const node = make("section", { "aria-label": "compare" },
+  const node = make("div", { role: "group", "aria-label": "compare" },
     make("p", { class: "step" }, "2 Compare what the models make of it"), tools.node, look);
   const speak = (words) => (said.textContent = words);
   return { node, draw, drawOne, speak, cards, read: tools.read };
@@ -251,7 +251,7 @@ function boxStep(state, predict, fail) {
     safely(one)();
   });
   const tools = make("div", { class: "choices" }, model.node, again, button("Run the grid", "grid", safely(grid)), lines.node);
-  const node = make("section", { "aria-label": "one box" },
+  const node = make("div", { role: "group", "aria-label": "one box" },
     make("p", { class: "step" }, "3 Drag a box: noise goes in, a guess comes back"), tools, board.node, said);
   return { node, update: safely(one), draw };
 }

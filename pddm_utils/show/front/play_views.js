@@ -69,7 +69,7 @@ function card(method, palette) {
   const heat = heats(palette);
   threshold.input.before(colourBar(heat));
   const unit = method.kind === "floor" ? "healthy standard deviations" : "|x − x̂| (scaled intensity)";
-  const node = make("section", { class: "method", "aria-label": method.label, style: `--method: ${method.colour}` },
+  const node = make("div", { class: "method", role: "group", "aria-label": method.label, style: `--method: ${method.colour}` },
     make("div", { class: "head" }, make("b", {}, method.label), scores), board.node,
     make("div", { class: "scale" }, threshold.node, ends(limit, unit)));
   return { method, node, board, scores, threshold, limit, heat, palette };

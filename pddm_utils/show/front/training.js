@@ -38,7 +38,7 @@ function lossChart(learners, losses, at) {
 function board(learner, size, data) {
   const rebuilt = panel(`${learner.name}-rebuilt`, "reconstruction x̂", size);
   const residual = panel(`${learner.name}-residual`, "residual |x − x̂|", size);
-  const node = make("section", { class: "method", "aria-label": learner.label, style: `--method: ${learner.colour}` },
+  const node = make("div", { class: "method", role: "group", "aria-label": learner.label, style: `--method: ${learner.colour}` },
     make("div", { class: "head" }, make("b", {}, learner.label)),
     make("div", { class: "panels" }, rebuilt.node, residual.node),
     make("div", { class: "scale" }, colourBar(data.heat), ends(data.limit, "|x − x̂| (scaled intensity)")));
@@ -178,7 +178,7 @@ function assemble(data, model) {
     update();
   }) : null;
   const top = make("div", { class: "top" }, step.node, slice.node, make("div", { class: "choices" }, play.node));
-  const sides = make("section", { class: "scan", "aria-label": "scan" }, make("div", { class: "panels" }, scan.node));
+  const sides = make("div", { class: "scan", role: "group", "aria-label": "scan" }, make("div", { class: "panels" }, scan.node));
   const key = keys(data.learners.map((one) => [one.colour, `${one.label}, mean of ${data.mean_of} steps`]));
   const pictures = make("div", { class: "board" }, sides, ...boards.map((b) => b.node));
   const below = make("div", { class: "beside" }, said, make("div", {}, plot, key));
