@@ -189,7 +189,8 @@ def _tumours(found: dict[str, Panel], dataset: str, contrast: str, mind: str) ->
     """Tumours of one contrast: simulated ones are all there are."""
     one, use = found[dataset], "dae"
     value = format_summary(one.summary, dataset, use)
-    expect = f"{value}, {one.lesions.lower()} in {one.scans}; real tumours: not tested"
+    by_place = ", by place" * (one.runs.run["settings"].get("score") == "place")
+    expect = f"{value}{by_place}, {one.lesions.lower()} in {one.scans}; real tumours: not tested"
     ms = found.get(f"mslub-{contrast.lower()}")
     if ms:
         rows = ms.scores[(ms.scores.method == use) & (ms.scores.rule == DEFAULT_RULE)]
