@@ -41,7 +41,7 @@ class MethodFacts:
         noise_level: whether it takes a timestep, which validation then chooses.
         shipped: whether weights come with the project.
         patched: whether it rebuilds a slice box by box; the others are baselines.
-        floor: whether it needs no network; what a network adds is its difference to the best floor.
+        floor: whether it neither learns to rebuild nor draws; what a network adds is its difference to the best one.
         seeded: whether its training draws anything; one that does not is fitted and scored once, for the first seed.
         definition: raised when a name comes to mean another method, so that no older weights or tables pass for it.
     """
