@@ -94,8 +94,8 @@ class Panel:
 _CANDIDATES = (
     Panel("soop-flair", ("soop",), "Real strokes", "FLAIR", smaller="soop-flair-small"),
     Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
-    Panel("mslub-t1", ("ixi", "real-methods", "real-floors"), "Real MS lesions", "T1"),
-    Panel("ixi-t1-tumour", ("ixi", "real-methods", "real-floors"), "Simulated tumours", "real T1", simulated=True),
+    Panel("mslub-t1", ("ixi-place",), "Real MS lesions", "T1"),
+    Panel("ixi-t1-tumour", ("ixi-place",), "Simulated tumours", "real T1", simulated=True),
     Panel("simulated-t2-tumour", ("methods",), "Simulated tumours", "simulated T2", simulated=True),
 )
 

@@ -143,12 +143,12 @@ def decisions_block(results: Path) -> str:
     found = {one.dataset: one for one in panels(results)}
     makers: list[tuple[str, Callable[[dict[str, Panel]], list[str]]]] = [
         ("soop-flair", _strokes),
-        ("ixi-t1-tumour", _tumours_t1),
         ("simulated-t2-tumour", _tumours_t2),
-        ("ixi-t1-tumour", _no_training),
-        ("ixi-t1-tumour", _patching),
-        ("ixi-t1-tumour", _mask),
+        ("ixi-t1-tumour", _tumours_t1),
         ("mslub-t2", _multiple_sclerosis),
+        ("ixi-t1-tumour", _no_training),
+        ("ixi-t1-tumour", _mask),
+        ("ixi-t1-tumour", _patching),
     ]
     rows = [make(found) for dataset, make in makers if dataset in found]
     return markdown_table(["you want", "use", "expect (AUPRC)", "it costs", "mind"], rows)
