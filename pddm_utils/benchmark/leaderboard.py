@@ -120,7 +120,7 @@ def training_minutes(run: Mapping[str, Any], method: str) -> list[float]:
 
 def in_minutes(value: float) -> str:
     """Whole minutes, tenths of what is less than one."""
-    return f"{value:.0f}" if value >= 1 else f"{value:.1f}".replace("0.0", "0")
+    return f"{value:.0f}" if value >= 0.95 else f"{value:.1f}".replace("0.0", "0")
 
 
 def network_passes(settings: Mapping[str, Any], method: str) -> int:
