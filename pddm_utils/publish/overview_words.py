@@ -82,7 +82,8 @@ def _many(one: Panel) -> str:
     size = f" with at least {FEWEST_PIXELS} lesion pixels in the slice" if one.smaller else ""
     parts = [f"**{one.title}** ({one.who}{size}; chance {one.chance:.3f}{maps})."]
     if floor:
-        parts.append(f"Without a network, {_plain(floor)}: {means[floor]}.")
+        missing = "" if "atlas" in means else " (the atlas was not scored here)"
+        parts.append(f"Without a network, {_plain(floor)}: {means[floor]}{missing}.")
     if best:
         minus = f" (difference {_difference(differences, one, best, floor)})" if floor else ""
         parts.append(f"Best network, {short_name(best)}: {means[best]}{minus}.")
@@ -130,7 +131,7 @@ def _patients(found: list[Panel]) -> str:
     )
 
 
-_LIKENESS = "its training noise is as smooth as these tumours"
+_LIKENESS = "its training noise is as smooth as these tumours, which may make them easy for it"
 
 
 def _plain(method: str) -> str:
@@ -170,7 +171,8 @@ def _strokes(found: dict[str, Panel]) -> list[str]:
     differences = comparison_table(one.scores, [(one.dataset, "auprc", name, use) for name in others if name != use])
     level = [name for name in others if name != use and verdict(differences, name, use) != "behind"]
     close = ", ".join(map(short_name, level))
-    mind = f"not shown to be behind it: {close}" if level else "every network that is not named is behind it"
+    other = "" if use in FLOORS else "other "
+    mind = f"not shown to be behind it: {close}" if level else f"every {other}network is behind {_plain(use)}"
     how = "best on validation" if chosen else "the best floor"
     marked, floor = lesion_table(one.scores).set_index("method").sensitivity, best_floor(one)
     if floor and floor != use:
@@ -186,29 +188,34 @@ def _strokes(found: dict[str, Panel]) -> list[str]:
 
 
 def _tumours(found: dict[str, Panel], dataset: str, contrast: str, mind: str) -> list[str]:
-    """Tumours of one contrast: simulated ones are all there are."""
+    """Tumours of one contrast: simulated ones are all there are. What the DAE marks elsewhere stands before `mind`."""
     one, use = found[dataset], "dae"
     value = format_summary(one.summary, dataset, use)
     by_place = ", by place" * (one.runs.run["settings"].get("score") == "place")
-    expect = f"{value}{by_place}, {one.lesions.lower()} in {one.scans}; real tumours: not tested"
+    expect = f"{value}{by_place} (chance {one.chance:.3f}; {one.who}), {one.lesions.lower()} in {one.scans}"
+    expect += "; real tumours: not tested"
     ms = found.get(f"mslub-{contrast.lower()}")
     if ms:
         rows = ms.scores[(ms.scores.method == use) & (ms.scores.rule == DEFAULT_RULE)]
         outside = rows.groupby("subject").false_positive_ml.mean()[ms.by_patient.columns]
         who = " and ".join(outside.index)
-        mind += f"; in two real MS patients, {who}, {outside.iloc[0]:.0f} and {outside.iloc[1]:.0f} ml marked wrongly"
+        wrong = f"{outside.iloc[0]:.0f} and {outside.iloc[1]:.0f} ml marked wrongly in two real MS patients ({who})"
+        mind = f"{wrong}; {mind}"
     return [f"tumours on {contrast}", METHOD_NAMES[use], expect, _price(one, use), mind]
 
 
 def _tumours_t1(found: dict[str, Panel]) -> list[str]:
-    return _tumours(found, "ixi-t1-tumour", "T1", f"{_LIKENESS}; [real shapes](families.md) are found far less")
+    return _tumours(
+        found, "ixi-t1-tumour", "T1", f"{_LIKENESS}; with [shapes of real lesions](families.md) far less is found"
+    )
 
 
 def _tumours_t2(found: dict[str, Panel]) -> list[str]:
     others = (
-        "on real T2 tumours others report, unchecked, DDPM ahead of it and pDDPM [ahead of both](#published-figures)"
+        "on real T2 tumours others report, unchecked, pDDPM first, DDPM second and the DAE [third](#published-figures)"
     )
-    return _tumours(found, "simulated-t2-tumour", "T2", f"{_LIKENESS}; trained on simulated scans; {others}")
+    advice = "so run `simulated-t2-pddpm` too, and trust neither alone"
+    return _tumours(found, "simulated-t2-tumour", "T2", f"{_LIKENESS}; trained on simulated scans; {others}: {advice}")
 
 
 def _no_training(found: dict[str, Panel]) -> list[str]:
@@ -238,7 +245,7 @@ def _patching(found: dict[str, Panel]) -> list[str]:
 
 def _mask(found: dict[str, Panel]) -> list[str]:
     dice, marked = [], []
-    for contrast, dataset in (("T1", "ixi-t1-tumour"), ("T2", "simulated-t2-tumour")):
+    for contrast, dataset in (("T1", "ixi-t1-tumour"), ("simulated T2", "simulated-t2-tumour")):
         one = found.get(dataset)
         if one:
             healthy = one.runs.scores[one.runs.scores.dataset == dataset.replace("tumour", "healthy")]
@@ -261,7 +268,7 @@ def _multiple_sclerosis(found: dict[str, Panel]) -> list[str]:
     best = table[large].idxmax()
     return [
         "MS lesions",
-        "nothing here: a supervised method, such as LST-AI (T1 with FLAIR) or nnU-Net on labelled scans",
+        "nothing here: a supervised method. LST-AI needs T1 and FLAIR; with T2 alone, nnU-Net and labelled scans",
         f"small ones at most {table[small].max():.3f} (chance {share[small]:.3f}); large ones, T2, in one patient: "
         f"{_plain(best)} {table.loc[best, large]:.3f} (chance {share[large]:.3f})",
         "–",
