@@ -60,7 +60,10 @@ class Panel:
     @property
     def who(self) -> str:
         """How many people, or patients, were tested."""
-        return f"{self.people} {'people' if self.simulated else 'patients'}"
+        kind = (
+            "simulated people" if self.dataset.startswith("simulated") else "people" if self.simulated else "patients"
+        )
+        return f"{self.people} {kind}"
 
     @property
     def few(self) -> bool:
