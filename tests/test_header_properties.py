@@ -62,7 +62,7 @@ def write_harmed(path: Path, intended: np.ndarray, codes: tuple[int, int], unit:
     unit=st.sampled_from(list(TO_MM)),
     harm=st.sampled_from(HARM),
     harmed=st.sampled_from(["sform", "qform"]),
-    vox_offset=st.sampled_from([352, 0, 348, 360, 351.5, -1, np.nan]),
+    vox_offset=st.sampled_from([352, 0, 348, 360, 351.5, -1, np.nan, np.inf]),
 )
 @example((0, 180, 0), (1, 1, 1), (0, 0, 0), False, (0, 1), 2, "rounded", "qform", 352)
 def test_a_scan_is_where_it_was_meant_or_it_is_said_or_refused(

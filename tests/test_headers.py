@@ -95,6 +95,7 @@ REFUSED = {
     "vox_offset inside the header": ({"vox_offset": 348.0}, "begin at byte 348"),
     "vox_offset between two bytes": ({"vox_offset": 352.5}, "begin at byte 352.5"),
     "vox_offset that is no number": ({"vox_offset": np.nan}, "begin at byte nan"),
+    "vox_offset that is infinite": ({"vox_offset": np.inf}, "begin at byte inf"),
     "vox_offset empty before an extension": ({"vox_offset": 0.0, "extender": 1}, "begin at byte 0"),
     "vox_offset beyond the voxels": ({"vox_offset": 368.0}, "truncated"),
     "voxel size 0": ({"sform": False, "size_z": 0.0}, "voxel sizes 2 x 2 x 0"),

@@ -133,7 +133,7 @@ def _mend_offset(path: Path, header: nib.Nifti1Header, block: bytes) -> None:
     has_extension = block[first - 4 : first - 3] not in (b"", b"\0")
     if offset == 0 and not has_extension:
         header["vox_offset"] = first
-    elif not offset >= first or offset != int(offset):
+    elif not offset >= first or not offset.is_integer():  # infinity is none
         raise InputError(
             f"{path}: its header has the voxels begin at byte {offset:g} (vox_offset), where they cannot; save the "
             "scan again with another program"
