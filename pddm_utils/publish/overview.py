@@ -60,10 +60,9 @@ class Panel:
     @property
     def who(self) -> str:
         """How many people, or patients, were tested."""
-        kind = (
-            "simulated people" if self.dataset.startswith("simulated") else "people" if self.simulated else "patients"
-        )
-        return f"{self.people} {kind}"
+        if not self.simulated:
+            return f"{self.people} patients"
+        return f"{self.people} {'simulated ' * self.dataset.startswith('simulated')}people"
 
     @property
     def few(self) -> bool:

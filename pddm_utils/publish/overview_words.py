@@ -25,6 +25,8 @@ from pddm_utils.methods.registry import FLOORS, METHOD_NAMES, TRAINED_METHODS
 from pddm_utils.publish.overview import Panel, cost, panels
 from pddm_utils.publish.run_tables import SCORES, folded, made_text, read_runs
 
+_LIKENESS = "its training noise is as smooth as these tumours, which may make them easy for it"
+
 
 def answer_block(results: Path) -> str:
     """One bullet for each kind of lesions: the best network, the best floor, and what patching adds."""
@@ -129,9 +131,6 @@ def _patients(found: list[Panel]) -> str:
         f"**{found[0].lesions}** ({found[0].people} patients: no interval). Large lesions: {'; '.join(large)} "
         f"(chance {shares.max():.3f}). Small lesions: at most {max(small):.3f} (chance {shares.min():.3f})."
     )
-
-
-_LIKENESS = "its training noise is as smooth as these tumours, which may make them easy for it"
 
 
 def _plain(method: str) -> str:
