@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 from safetensors.torch import load_file
 
 from pddm_utils.benchmark.gpu.device_checks import CHECKS, Check, run_check
-from pddm_utils.benchmark.gpu.pairs import pack_folder
+from pddm_utils.benchmark.gpu.pairs import pack_folder, then_end_workers
 from pddm_utils.benchmark.gpu.record import Clock, Record, peak_of
 from pddm_utils.benchmark.gpu.speed import covered, largest_rate, naive_reconstruction
 from pddm_utils.benchmark.gpu.stages import GpuRun
@@ -127,6 +130,19 @@ def test_two_processes_see_what_one_sees_in_halves(tmp_path: Path) -> None:
         for folder in (one, tmp_path / "two")
     )
     assert (a - b).norm() < 2e-3 * a.norm()
+
+
+def sleep_side_by_side() -> None:
+    Parallel(n_jobs=2)(delayed(time.sleep)(0.01) for _ in range(4))
+
+
+def test_a_process_that_scores_ends_with_its_work_and_not_with_its_idle_workers() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=then_end_workers, args=(sleep_side_by_side,))
+    process.start()
+    process.join(120)  # idle workers live for 300 s
+    alive = process.is_alive()
+    process.terminate()
+    assert not alive and process.exitcode == 0
 
 
 def test_the_naive_reference_gives_what_the_pipeline_gives() -> None:

@@ -52,8 +52,8 @@ def estimate_training(
 ) -> TrainingEstimate:
     """Run the forward and backward pass of a few samples, extrapolate, and leave no gradient behind.
 
-    Large batches are faster per sample on a GPU than the few that are timed, so the time is an upper estimate there.
-    The optimiser's own step is not counted.
+    On a GPU as many are timed as are in memory at once: few take as long there as many. The optimiser's own step is not
+    counted, nor what recorded steps (`GraphedGradients`) save.
 
     Args:
         add_gradients: adds up the gradients of samples with these numbers.
@@ -64,16 +64,20 @@ def estimate_training(
     """
     device = next(network.parameters()).device
     saved = _saved_bytes(add_gradients, network)
+    weights = sum(p.numel() for p in network.parameters()) * 4 * _COPIES
+    memory, device_memory = weights + saved * micro_batch_size, _device_memory(device)
     timed = range(min(_TIMED_SAMPLES, micro_batch_size))
+    if device.type == "cuda" and memory < device_memory:
+        timed = range(micro_batch_size)
+        add_gradients(timed)  # libraries choose their kernels
     _synchronise(device)
     start = time.perf_counter()
     add_gradients(timed)
     _synchronise(device)
     seconds = (time.perf_counter() - start) / len(timed) * batch_size * steps
     network.zero_grad(set_to_none=True)
-    weights = sum(p.numel() for p in network.parameters()) * 4 * _COPIES
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-    return TrainingEstimate(name, steps, seconds, weights + saved * micro_batch_size, _device_memory(device))
+    return TrainingEstimate(name, steps, seconds, memory, device_memory)
 
 
 def _saved_bytes(add_gradients: Callable[[range], torch.Tensor], network: torch.nn.Module) -> int:

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cached_property
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from joblib.externals.loky import get_reusable_executor
 
 from pddm_utils.benchmark.gpu.speed import synchronise
 from pddm_utils.benchmark.run import Benchmark, run_benchmark
@@ -175,9 +176,15 @@ def _recipe(cohort: PackedScans) -> Settings:
 
 def start_scoring(benchmark: Benchmark) -> BaseProcess:
     """Score in a process of its own, beside whatever this one does next."""
-    process = multiprocessing.get_context("spawn").Process(target=run_benchmark, args=(benchmark,))
+    process = multiprocessing.get_context("spawn").Process(target=then_end_workers, args=(run_benchmark, benchmark))
     process.start()
     return process
+
+
+def then_end_workers(call: Callable[..., object], *arguments: Any) -> None:
+    """A call, and the end of the workers that it started: a process that has idle ones lives on for minutes."""
+    call(*arguments)
+    get_reusable_executor().shutdown(wait=True)
 
 
 def means(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:

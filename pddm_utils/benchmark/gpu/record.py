@@ -86,6 +86,14 @@ class Record:
         """A result that is there."""
         return self.content[stage][name]
 
+    def __str__(self) -> str:
+        """All results, a line each: what a log keeps when the file is lost."""
+        return "\n".join(
+            f"{stage}: {name}: {json.dumps(value)}"
+            for stage, parts in self.content.items()
+            for name, value in parts.items()
+        )
+
     def put(self, stage: str, name: str, value: Any) -> None:
         """Keep a result, JSON-ready."""
         self.content.setdefault(stage, {})[name] = value

@@ -52,7 +52,7 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds_of(work: Callable[[], object], device: torch.device, at_least: float = 0.2) -> float:
+def seconds_of(work: Callable[[], object], device: torch.device, at_least: float = 0.2, rounds: int = _ROUNDS) -> float:
     """Median seconds of a piece of work over rounds, each of as many calls as take `at_least` seconds."""
     work()  # first allocations, choice of kernels, graphs
     synchronise(device)
@@ -63,14 +63,14 @@ def seconds_of(work: Callable[[], object], device: torch.device, at_least: float
         calls += 1
     if device.type == "cpu":
         return (time.perf_counter() - start) / calls
-    rounds = []
-    for _ in range(_ROUNDS):
+    found = []
+    for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(calls):
             work()
         synchronise(device)
-        rounds.append((time.perf_counter() - start) / calls)
-    return median(rounds)
+        found.append((time.perf_counter() - start) / calls)
+    return median(found)
 
 
 def largest_rate(rate: Callable[[int], float], first: int, last: int) -> tuple[int, float]:
@@ -179,7 +179,7 @@ def training_speed(network: str, levels: np.ndarray, device: torch.device, folde
     def rate(batch: int) -> float:
         free_memory()
         made = trainer(batch)
-        return batch / seconds_of(lambda: made.step(0), device)
+        return batch / seconds_of(lambda: made.step(0), device, rounds=1)
 
     batch, _ = largest_rate(rate, 2 if device.type == "cpu" else 16, _LARGEST[device.type])
     _memory_gib(device)
@@ -289,13 +289,17 @@ def reconstruction_speed(network: str, scan: Scan, device: torch.device) -> dict
             for start in range(0, boxes, at_once):
                 unet(image[:1].expand(min(at_once, boxes - start), 1, 96, 96).contiguous(), TIMESTEP)
 
-    at_once, _ = largest_rate(lambda size: boxes / seconds_of(lambda: ours(size), device), 4, _LARGEST[device.type])
+    at_once, _ = largest_rate(
+        lambda size: boxes / seconds_of(lambda: ours(size), device, rounds=1),
+        4 if device.type == "cpu" else 16,
+        _LARGEST[device.type],
+    )
     _memory_gib(device)
     ours_seconds, bare_seconds = (seconds_of(partial(work, at_once), device) for work in (ours, bare))
     memory, flops = _memory_gib(device), flops_of(lambda: bare(at_once))
     few = min(_NAIVE_SLICES[device.type], len(scan.image))
     with exact_matrix_products():
-        naive = seconds_of(lambda: naive_reconstruction(unet, scan.image[:few], device), device, 0)
+        naive = seconds_of(lambda: naive_reconstruction(unet, scan.image[:few], device), device, 0, rounds=1)
     naive *= len(scan.image) / few
     return {
         "slices": len(scan.image),

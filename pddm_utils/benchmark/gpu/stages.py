@@ -137,6 +137,7 @@ def run_stages(run: GpuRun) -> list[str]:
             if result.get("passed") is False:
                 state.print(f"DIFFERS from the processor: {name}, {result['difference']:.2g}", flush=True)
             free_memory()
+    state.print(record)
     return missing
 
 
