@@ -7,6 +7,7 @@ that stand in sentences.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -215,6 +216,11 @@ def floor_on_validation(method: str) -> float:
     return table[(table.method == method) & (table.dataset == "ixi-t1-tumour")].auprc.mean()
 
 
+def by_level(run: str, dataset: str, method: str) -> pd.Series:
+    table = read(f"results/{run}/selection.csv")
+    return table[(table.dataset == dataset) & (table.method == method)].groupby("timestep").auprc.mean()
+
+
 def recipe(method: str, noise: str, draw: str, rate: str = "1e-3 cosine") -> float:
     """The plain map of a finished training, at its best level."""
     table = read("results/recipe/soop.csv")
@@ -258,6 +264,11 @@ QUOTES: list[tuple[str, str, Callable[[], list[float]]]] = [
         "have 0.529, 0.328 and 0.433; those of DDPM 0.562, 0.569 and 0.574",
         lambda: [*each_training("pddpm"), *each_training("ddpm")],
     ),
+    (
+        "notebooks/06_diffusion_on_slices.ipynb",
+        "0.150, 0.212, 0.243, 0.247, 0.244 and 0.221 at the six levels",
+        lambda: list(by_level("laptop", "simulated-t2-tumour", "ddpm")),
+    ),
     ("book/evaluation.md", "where it has an AUPRC of 0.125", lambda: [floor_on_validation("blur")]),
     (
         "book/recipe.md",
@@ -280,3 +291,65 @@ def test_numbers_in_sentences_come_out_of_the_csv_files(page, quote, numbers):
     assert len(said) == len(values)
     for number, value in zip(said, values, strict=True):
         assert shown(value, number) == float(number), f"{page}: {number}, the file has {value:.5f}"
+
+
+# --- The page of the GPU: its file, and the runs that were trained on it ---
+GPU_RUNS = {"strokes": ("gpu-soop", "soop", "soop-flair"), "T1": ("gpu-ixi", "ixi", "ixi-t1-tumour")}
+GPU_RUNS["simulated T2"] = ("gpu-simulated", "simplex", "simulated-t2-tumour")
+
+
+def gpu_tables() -> dict[str, list[list[str]]]:
+    """Rows of each table of the page, by its first header."""
+    return {header[1]: rows for header, rows in tables((ROOT / "book" / "gpu.md").read_text(encoding="utf-8"))}
+
+
+def on_validation(run: str, dataset: str, method: str) -> pd.Series:
+    """The value of each validation subject at the method's best level, the mean over seeds."""
+    table = read(f"results/{run}/selection.csv")
+    best = by_level(run, dataset, method).idxmax()
+    rows = table[(table.dataset == dataset) & (table.method == method) & (table.timestep == best)]
+    return rows.groupby("subject").auprc.mean()
+
+
+def test_what_the_gpu_measured_is_what_its_file_says():
+    speed = json.loads((ROOT / "results" / "gpu" / "h200.json").read_text(encoding="utf-8"))["speed"]
+    goals = {row[0]: row[2] for row in gpu_tables()["goal"]}
+    paper = speed["training step, paper"]
+    assert float(goals["training step, paper's network: ours / bare"]) == round(paper["over_bare"], 2)
+    assert f"**{paper['share_of_peak']:.3f}: not reached**" == goals["the same: share of the card's bf16 peak"]
+    busy = goals["share of a training step in which the GPU computes (middle network)"]
+    assert float(busy) == round(speed["busy share, middle"]["busy_share"], 3)
+    for name, parameters, step, naive, bare, share, memory in gpu_tables()["parameters"]:
+        found = speed[f"training step, {name}"]
+        assert step == f"{found['batch']}, {found['seconds_a_step']:.3f}" and parameters == f"{found['parameters']:,}"
+        assert naive == f"{found['naive_over_ours']:.3g}" and bare == f"{found['over_bare']:.2f}"
+        assert share == f"{found['share_of_peak']:.3f}" and memory == f"{found['peak_memory_gib']:.1f}"
+    for name, volume, naive, bare, share, memory in gpu_tables()[
+        "reconstruction of 80 slices, 282 boxes: at once, seconds"
+    ]:
+        found = speed[f"reconstruction, {name}"]
+        assert volume == f"{found['boxes_at_once']}, {found['seconds_a_volume']:.3f}"
+        assert naive == f"{found['naive_over_ours']:.0f}" and bare == f"{found['over_bare']:.2f}"
+        assert share == f"{found['share_of_peak']:.3f}" and memory == f"{found['peak_memory_gib']:.1f}"
+
+
+def test_what_was_trained_on_the_gpu_scores_as_the_page_says():
+    rows = gpu_tables()["atlas"]
+    assert len(rows) == len(GPU_RUNS)
+    for row, (run, _, dataset) in zip(rows, GPU_RUNS.values(), strict=True):
+        for number, method in zip(row[1:5], ("atlas", "dae", "ddpm", "pddpm"), strict=True):
+            assert number == f"{of(run, dataset, method).mean():.3f}", (run, method)
+        for text, other in zip(row[5:], ("ddpm", "atlas"), strict=True):
+            assert not (wrong := amiss(Cell(f"gpu.md {run}", text, difference(run, dataset, "pddpm", other)))), wrong
+
+
+def test_larger_against_small_networks_on_validation_as_the_page_says():
+    header = next(h for h, _ in tables((ROOT / "book" / "gpu.md").read_text(encoding="utf-8")) if "strokes (76)" in h)
+    for row in gpu_tables()["strokes (76)"]:
+        for text, people, (large, small, dataset) in zip(row[1:], header[1:], GPU_RUNS.values(), strict=True):
+            if text == "–":
+                continue
+            one, other = (on_validation(run, dataset, row[0].lower()) for run in (large, small))
+            values = (one - other).dropna().to_numpy()
+            assert f"({len(values)})" in people
+            assert not (wrong := amiss(Cell(f"gpu.md {large} {row[0]}", text, values))), wrong

@@ -74,11 +74,12 @@ def leaderboard_markdown(scores: pd.DataFrame, run: Mapping[str, Any], floors: M
             *cells[name],
             _seconds(run, name),
             _parameters(run, name),
-            _minutes(run, name),
+            _training_time(run, name),
         ]
         for name in first.method
     ]
-    costs = ["seconds a volume, wall / CPU", "parameters", "CPU minutes of training"]
+    training = "seconds of training on the GPU" if _gpu(run) else "CPU minutes of training"
+    costs = ["seconds a volume, wall / CPU", "parameters", training]
     return markdown_table(["method", *header, *costs], rows)
 
 
@@ -104,7 +105,14 @@ def _parameters(run: Mapping[str, Any], method: str) -> str:
     return ", ".join(f"{count:,}" for count in sorted(counts)) or NO_VALUE
 
 
-def _minutes(run: Mapping[str, Any], method: str) -> str:
+def _gpu(run: Mapping[str, Any]) -> str | None:
+    return run.get("hardware", {}).get("gpu")
+
+
+def _training_time(run: Mapping[str, Any], method: str) -> str:
+    if _gpu(run):
+        times = [f"{record['seconds']:.0f}" for record in _model_records(run, method) if method in TRAINED_METHODS]
+        return ", ".join(times) or "0"
     return ", ".join(map(in_minutes, training_minutes(run, method))) or NO_VALUE
 
 

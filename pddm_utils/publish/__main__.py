@@ -20,7 +20,7 @@ def _models(arguments: argparse.Namespace) -> None:
 
     settings = settings_of(arguments)
     results = Path(arguments.results or Path("results") / settings.profile)
-    for folder in publish(settings, Path(arguments.runs), results, arguments.methods):
+    for folder in publish(settings, Path(arguments.runs), results, arguments.methods, arguments.suffix):
         print(f"written: {folder}")
 
 
@@ -118,6 +118,7 @@ def _add_models_and_tables(commands: Commands) -> None:
     )
     models.add_argument("--results", help="folder of its tables; results/PROFILE when left out")
     models.add_argument("--methods", type=names_in, default=(), metavar="A,B", help="which models; default all")
+    models.add_argument("--suffix", default="", metavar="=-WORD", help="added to their names, beside others")
 
     tables = commands.add("tables", _tables, "bring the result tables of Markdown pages up to date", "book/results.md")
     tables.add_argument("pages", nargs="*", default=_PAGES, help="all pages with tables when left out")

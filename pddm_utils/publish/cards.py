@@ -64,13 +64,14 @@ Radiology at the University of Pennsylvania and are subject to the terms and con
 }
 
 
-def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str] = ()) -> list[Path]:
+def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str] = (), suffix: str = "") -> list[Path]:
     """Copy the trained models of the first seed to `weights/`, each with its card.
 
     Args:
         settings: the profile that was run with training.
         runs, results: folders of that run.
         methods: which of its models; all that are shipped when empty.
+        suffix: added to their names, such as `-simplex`, beside others of the cohort.
 
     Returns:
         The written folders.
@@ -98,7 +99,7 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
         rows = scores[
             (scores.method == method) & (scores.seed == seed) & scores.noise_level.isin(["validation", "none"])
         ]
-        name = model_name(settings, method)
+        name = model_name(settings, method) + suffix
         source = model_folder(settings, method, seed, runs)
         if rows.empty or not is_trained(source):
             raise InputError(
@@ -110,7 +111,7 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.copytree(source, temporary)
         if METHODS[method].floor:
-            card = _table_card(settings, source, results)
+            card = _table_card(settings, source, results, suffix)
         else:
             facts = _facts(settings, method, rows)
             level = facts.get("timestep")
@@ -118,7 +119,7 @@ def publish(settings: Settings, runs: Path, results: Path, methods: Sequence[str
             if level is not None:
                 _set_timestep(temporary / "model_index.json", level)
             (temporary / "detection.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-            card = _card(settings, method, facts, source, run, _learned(scores, method, seed))
+            card = _card(settings, method, facts, source, run, _learned(scores, method, seed), suffix)
         (temporary / "README.md").write_text(card, encoding="utf-8")
         if settings.cohort == "ixi":
             shutil.copy(require_data_root() / "ixi-t1-2mm" / "LICENSE-SBIA.md", temporary)
@@ -173,7 +174,7 @@ def _set_timestep(index: Path, timestep: int) -> None:
     index.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _table_card(settings: Settings, source: Path, results: Path) -> str:
+def _table_card(settings: Settings, source: Path, results: Path, suffix: str) -> str:
     record = read_training(source)
     called = "lesion-free" if settings.cohort == "soop" else "healthy"
     return f"""# Mean by place (a floor, no network), {settings.cohort} {settings.contrast}
@@ -186,7 +187,7 @@ the benchmark's method `atlas` needs. A model that finds no more than this table
 | data | {_DATA[settings.cohort].format(**settings.to_dict())} |
 | size | {stored_parameters(source):,} numbers, fp16 safetensors |
 | error | {record["history"][-1]["validation_loss"]:.4f} (L1 of the mean in the brain, {called} validation scans) |
-| made with | `{_made_with(settings)}` |
+| made with | `{_made_with(settings, suffix)}` |
 
 Scores: `results/{results.name}/scores.csv`.
 
@@ -213,30 +214,40 @@ def _level(facts: dict[str, Any]) -> str:
     return f"| noise level | {level} |"
 
 
-def _made_with(settings: Settings) -> str:
-    profile = settings.profile
-    return f"make benchmark PROFILE={profile} && python -m pddm_utils.publish models --profile {profile}"
+def _made_with(settings: Settings, suffix: str) -> str:
+    profile = settings.profile + (f" --suffix={suffix}" if suffix else "")
+    return f"make benchmark PROFILE={settings.profile} && python -m pddm_utils.publish models --profile {profile}"
 
 
 def _learned(scores: pd.DataFrame, method: str, seed: int) -> str:
     """How far the model learned: its error in test scans without lesion, beside predictors without a network."""
-    free = scores[scores.healthy_l1.notna() & (scores.seed == seed)]
+    used = scores.noise_level.isin(["validation", "none"])
+    free = scores[scores.healthy_l1.notna() & (scores.seed == seed) & used]
     errors = free.drop_duplicates(["method", "subject"]).groupby("method").healthy_l1.mean()
     floor = f"the mean by place {errors['atlas']:.3f}, " if "atlas" in errors else ""
     return f"{errors[method]:.3f}; {floor}the brain's own median {free.median_l1.mean():.3f}"
 
 
 def _card(
-    settings: Settings, method: str, facts: dict[str, Any], source: Path, run: dict[str, Any], learned: str
+    settings: Settings,
+    method: str,
+    facts: dict[str, Any],
+    source: Path,
+    run: dict[str, Any],
+    learned: str,
+    suffix: str,
 ) -> str:
     record, parameters = read_training(source), stored_parameters(source)
+    gpu, cpu = run["hardware"]["gpu"], run["hardware"]["cpu"]
+    minutes = f"{record['cpu_seconds'] / 60:.1f} CPU minutes on one thread ({cpu})"
     rates = f"Adam, peak rate {settings.learning_rate}, EMA {settings.ema_decay}"
     z_score = (
         f"threshold {facts['z_score_thresholds']['healthy-quantile-0.99']:.2f} healthy standard deviations (the "
         f"same rule); by residuals of {_reference_subjects(settings)} training subjects: `{HEALTHY_PLACES}`"
     )
     called = facts["reference"].get("called", "healthy")
-    return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}
+    other = f", {suffix.strip('-')}" if suffix else ""
+    return f"""# {_TITLES[method]}, {settings.cohort} {settings.contrast}{other}
 
 For research and teaching, not for diagnosis.
 
@@ -246,13 +257,13 @@ For research and teaching, not for diagnosis.
 | network | diffusers `UNet2DModel`, size `{settings.network}`, {parameters:,} parameters, fp16 safetensors |
 {_task(settings, method)}
 | training | {record["step"]} steps of {settings.batch_size} slices of 96x96 at 2 mm, {rates}, seed {record["seed"]} |
-| time | {record["cpu_seconds"] / 60:.1f} CPU minutes on one thread ({run["hardware"]["cpu"]}) |
+| time | {f"{record['seconds']:.0f} s on an {gpu}" if gpu else minutes} |
 | validation loss | {record["history"][-1]["validation_loss"]:.4f} ({_loss(method)}, fixed draws) |
 | error | {learned} (L1 in the brain, {called} test scans) |
 {_level(facts)}
 | threshold | {facts["thresholds"]["healthy-quantile-0.99"]:.4f} (healthy-quantile-0.99 of {called} validation scans) |
 | z-score map | {z_score} |
-| made with | `{_made_with(settings)}` |
+| made with | `{_made_with(settings, suffix)}` |
 
 Scores: `results/{settings.profile}/scores.csv`. Where it fails: small lesions, other scanners and contrasts than those
 above, and scans that are not skull-stripped.

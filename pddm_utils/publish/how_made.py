@@ -22,6 +22,7 @@ def provenance_line(run: Mapping[str, Any]) -> str:
         f"Made with `{_command(run)}`; seeds {seeds}; {_budget(run)}"
         f"{hardware['cpu']}, {hardware['cores']} cores"
         f"{', ' + hardware['gpu'] if hardware['gpu'] else ', no GPU'}; torch {run['packages']['torch']}."
+        f"{' Scored by ' + str(run['jobs']) + ' processes at once on one card.' if hardware['gpu'] else ''}"
         f"{_older_note(run)}"
     )
 
@@ -36,6 +37,8 @@ def _older_note(run: Mapping[str, Any]) -> str:
 def _command(run: Mapping[str, Any]) -> str:
     """What makes this run again: part of a profile is asked for by name."""
     settings, profile = run["settings"], run["settings"]["profile"]
+    if profile.startswith("gpu-"):  # steps by the time there was, not by the profile
+        return "python -m pddm_utils gpu --stages training"
     seeds, parts = run.get("seeds", settings["seeds"]), ""
     if run.get("folds"):
         parts += f" --folds {run['folds']}"
@@ -50,11 +53,15 @@ def _command(run: Mapping[str, Any]) -> str:
 
 
 def _budget(run: Mapping[str, Any]) -> str:
-    """Steps and CPU minutes of the models: each by name, or their range where there are many."""
+    """Steps and CPU minutes (on a GPU: seconds) of the models: by name, or their range where there are many."""
     records = run["models"]
     by_method: dict[str, set[int]] = {}
     for name, record in records.items():
         by_method.setdefault(name.rpartition("-seed")[0], set()).add(record["steps"])
+    if run["hardware"]["gpu"]:
+        return "".join(
+            f"{name} {record['steps']} steps in {record['seconds']:.0f} s, " for name, record in records.items()
+        ).removesuffix(", ") + ("; " if records else "")
     if any(len(steps) > 1 for steps in by_method.values()):
         return f"{_budgets(records)}seeds of unequal length, so ± mixes length and chance; "
     return _budgets(records)

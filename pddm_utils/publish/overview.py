@@ -26,7 +26,7 @@ class Panel:
 
     Attributes:
         dataset: name of the test scans.
-        folders: runs on the same subjects, below the folder of results.
+        folders: runs on the same subjects, below the folder of results; the first is needed.
         lesions: what is looked for, in two or three words.
         scans: in which scans.
         simulated: whether the lesions are.
@@ -94,7 +94,7 @@ class Panel:
 
 
 _CANDIDATES = (
-    Panel("soop-flair", ("soop",), "Real strokes", "FLAIR", smaller="soop-flair-small"),
+    Panel("soop-flair", ("soop", "soop-methods"), "Real strokes", "FLAIR", smaller="soop-flair-small"),
     Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
     Panel("mslub-t1", ("ixi-place",), "Real MS lesions", "T1"),
     Panel("ixi-t1-tumour", ("ixi-place",), "Simulated tumours", "real T1", simulated=True),
@@ -115,9 +115,10 @@ def panels(results: Path) -> list[Panel]:
     """
     found = []
     for one in _CANDIDATES:
-        if not all((results / name / "scores.csv").is_file() for name in one.folders):
+        there = [results / name for name in one.folders if (results / name / "scores.csv").is_file()]
+        if not there or there[0].name != one.folders[0]:
             continue
-        full = dataclasses.replace(one, runs=read_runs(*(results / name for name in one.folders)))
+        full = dataclasses.replace(one, runs=read_runs(*there))
         if len(full.scores):
             found.append(full)
     return found

@@ -51,7 +51,7 @@ _COHORTS = {
 }
 _NOTES = {
     "board": "AUPRC. Rows by the mean on the first data set; neighbours whose intervals overlap are not ranked. "
-    "Seconds: rebuilding one test scan; a dash: not measured. CPU minutes: by seed.",
+    "Seconds: rebuilding one test scan; a dash: not measured. Training: by seed.",
     "baseline": "The method without patches that is best on the validation subjects of the same data set, with the "
     "trainings that chose the noise levels. Relative: ratio of the means less one.",
     "questions": f"At the threshold rule `{DEFAULT_RULE}`. *Not shown* is no proof of the contrary. False positives: "
@@ -85,7 +85,11 @@ class Runs:
             merged[key] = {name: value for one in self.records[::-1] for name, value in one.get(key, {}).items()}
         methods = [(name, one) for one in self.records for name in one["settings"].get("methods", [])]
         definitions = {name: one.get("definitions", {}).get(name, 1) for name, one in methods}
+        walks = [
+            one["settings"]["ddim_steps"] for one in self.records if "anoddpm" in one["settings"].get("methods", [])
+        ]
         settings = {**first["settings"], "methods": list(definitions)}
+        settings |= {"ddim_steps": walks[0]} if walks else {}  # the one method that walks back in many steps
         return {**first, **merged, "definitions": definitions, "settings": settings}
 
 
@@ -97,15 +101,33 @@ def read_runs(*folders: Path) -> Runs:
     """
     read = [read_results(folder) for folder in folders]
     scores = pd.concat([scores for scores, _ in read], ignore_index=True).drop_duplicates(_SUBJECT, ignore_index=True)
-    chosen = [table for table in map(read_selection, folders) if len(table)]
+    chosen = [table.assign(lesion=_number_of_lesion(table)) for table in map(read_selection, folders) if len(table)]
     selection = pd.concat(chosen, ignore_index=True) if chosen else read_selection(folders[0])
-    keys = ["method", "timestep", "dataset", "subject", *selection.columns.intersection(["seed"])]
-    return Runs(scores, selection.drop_duplicates(keys, ignore_index=True), tuple(run for _, run in read))
+    if chosen:
+        keys = ["lesion", "method", "timestep", "dataset", "subject", *selection.columns.intersection(["seed"])]
+        selection = selection.drop_duplicates(keys, ignore_index=True).drop(columns="lesion")
+    return Runs(scores, selection, tuple(run for _, run in read))
+
+
+def _number_of_lesion(selection: pd.DataFrame) -> pd.Series:
+    """0 for a row, 1 for a second one of the same person, who is then shown with another lesion."""
+    return selection.groupby([name for name in selection if name != "auprc"]).cumcount()
 
 
 def run_groups(results: Path) -> list[tuple[Path, ...]]:
-    """Full runs with the floors that were scored on the same subjects; a run that is a part of another is left out."""
+    """Full runs, each with what belongs to it; a run that is a part of another is left out.
+
+    To a run belong floors that were scored on the same subjects, and to `NAME` the other methods in `NAME-methods`, if
+    there is no DDPM among them.
+    """
     runs = {folder: _test_rows(folder) for folder in finished_runs(results)}
+    others = {
+        folder
+        for folder in runs
+        if folder.with_name(folder.name.removesuffix("-methods")) in runs.keys() - {folder}
+        and "ddpm" not in _methods(folder)
+    }
+    runs = {folder: rows for folder, rows in runs.items() if folder not in others}
     floors = {path.parent: _test_rows(path.parent) for path in sorted(results.glob("*-floors/scores.csv"))}
     whole = [
         name
@@ -113,8 +135,21 @@ def run_groups(results: Path) -> list[tuple[Path, ...]]:
         if not any(rows < others or (rows == others and other < name) for other, others in runs.items())
     ]
     return [
-        (name, *(floor for floor, rows in floors.items() if _people(rows) == _people(runs[name]))) for name in whole
+        (
+            name,
+            *(folder for folder in others if folder.name == f"{name.name}-methods"),
+            *(
+                floor
+                for floor, rows in floors.items()
+                if _people(rows) == _people(runs[name]) and not _methods(floor) <= _methods(name)
+            ),
+        )
+        for name in whole
     ]
+
+
+def _methods(folder: Path) -> set[str]:
+    return set(read_results(folder)[0].method)
 
 
 def _test_rows(folder: Path) -> frozenset[tuple]:
@@ -173,7 +208,7 @@ def leaderboards_block(results: Path) -> str:
     texts = [
         "\n\n".join(
             [
-                f"### {_TITLES.get(cohort, 'Scans of a manifest')} (`{folders[0].name}`)",
+                f"### {_title(runs.run)} (`{folders[0].name}`)",
                 _cohort_line(runs.run),
                 folded("Every method: AUPRC, differences, cost", board_text(runs)),
                 folded("Masks: Dice at every threshold rule, false positives, lesions found", masks_text(runs)),
@@ -183,6 +218,11 @@ def leaderboards_block(results: Path) -> str:
         for (folders, runs), cohort in zip(groups, cohorts, strict=True)
     ]
     return "\n\n".join(text for _, _, text in sorted(zip(places, range(len(texts)), texts, strict=True)))
+
+
+def _title(run: Mapping[str, Any]) -> str:
+    gpu = run["hardware"]["gpu"] if run["weights"] == "trained" else None
+    return _TITLES.get(run["settings"]["cohort"], "Scans of a manifest") + (f", trained on an {gpu}" if gpu else "")
 
 
 def made_text(runs: Runs) -> str:

@@ -50,10 +50,10 @@ def estimate_training(
     micro_batch_size: int,
     steps: int,
 ) -> TrainingEstimate:
-    """Run the forward and backward pass of a few samples, extrapolate, and leave no gradient behind.
+    """Run forward and backward passes, extrapolate, and leave no gradient behind.
 
-    On a GPU as many are timed as are in memory at once: few take as long there as many. The optimiser's own step is not
-    counted, nor what recorded steps (`GraphedGradients`) save.
+    A few samples are timed; on a GPU, where few take as long as many, all that are in memory at once, if they fit. Not
+    counted: the optimiser's own step, and what recorded steps (`GraphedGradients`) save.
 
     Args:
         add_gradients: adds up the gradients of samples with these numbers.
@@ -67,9 +67,12 @@ def estimate_training(
     weights = sum(p.numel() for p in network.parameters()) * 4 * _COPIES
     memory, device_memory = weights + saved * micro_batch_size, _device_memory(device)
     timed = range(min(_TIMED_SAMPLES, micro_batch_size))
-    if device.type == "cuda" and memory < device_memory:
-        timed = range(micro_batch_size)
-        add_gradients(timed)  # libraries choose their kernels
+    if device.type == "cuda":
+        try:
+            add_gradients(range(micro_batch_size))  # libraries choose their kernels
+            timed = range(micro_batch_size)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
     _synchronise(device)
     start = time.perf_counter()
     add_gradients(timed)

@@ -183,8 +183,10 @@ def start_scoring(benchmark: Benchmark) -> BaseProcess:
 
 def then_end_workers(call: Callable[..., object], *arguments: Any) -> None:
     """A call, and the end of the workers that it started: a process that has idle ones lives on for minutes."""
-    call(*arguments)
-    get_reusable_executor().shutdown(wait=True)
+    try:
+        call(*arguments)
+    finally:
+        get_reusable_executor().shutdown(wait=True)
 
 
 def means(scores: pd.DataFrame) -> dict[str, dict[str, dict[str, Any]]]:
