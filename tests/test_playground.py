@@ -74,6 +74,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def test_a_model_of_the_newer_recipe_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    for name, noise in (("a-t2-pddpm", "gaussian"), ("a-t2-pddpm-simplex", "simplex"), ("a-t2-ddpm", "gaussian")):
+        save_small(tmp_path / name, name.split("-")[2], noise)
+    assert [model.facts["name"] for model in web_models(tmp_path)] == ["a-t2-pddpm-simplex", "a-t2-ddpm"]
+
+
 @pytest.fixture(scope="module")
 def site(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one page and the files of the playground."""

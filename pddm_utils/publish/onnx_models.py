@@ -28,6 +28,7 @@ from pddm_utils.training.loop import read_training
 _OPSET = 17
 _FIELDS = 24  # noise fields that travel where a browser cannot draw the model's noise itself
 FIELD_STEP = 32  # levels a unit of noise
+BETTER = "-simplex"  # ends the name of a model that takes another's place in the page
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,13 @@ def _halve_weights(graph: Any) -> None:
 def web_models(root: Path | None = None) -> Iterator[WebModel]:
     """Every shipped model that a page can run: diffusion pipelines, and the DAE; patched ones first.
 
+    Of two with one name, one of them with `-simplex` behind it, that one.
+
     Args:
         root: folder of the models; the shipped ones when left out.
     """
     folders = [path.parent for path in sorted((root or weights_root()).glob("*/training.json"))]
+    folders = [path for path in folders if path.with_name(path.name + BETTER) not in folders]
     for folder in sorted(folders, key=lambda path: not METHODS[read_training(path)["method"]].patched):
         if (folder / "model_index.json").is_file():
             yield _diffusion_model(folder)
