@@ -149,6 +149,16 @@ def test_every_run_has_its_section_once_with_the_floors_of_its_subjects(strokes:
     assert "| Atlas, z-score by place | 0.571 [" in tumours and "minus best floor, Atlas" in tumours
 
 
+def test_other_methods_on_the_same_patients_stand_in_the_section_of_their_run() -> None:
+    groups = {folders[0].name: [folder.name for folder in folders] for folders in run_groups(RESULTS)}
+    assert groups["soop"] == ["soop", "soop-methods"] and "soop-methods" not in groups
+    assert groups["gpu-soop"] == ["gpu-soop"], "another network"
+    strokes = panels(RESULTS)[0]
+    assert {"dae", "ddpm", "anoddpm", "vae"} <= set(strokes.summary.method)
+    assert cost(strokes.runs.run, "anoddpm")[1] == "25"
+    assert set(strokes.scores[strokes.scores.method == "ddpm"].seed) == {0, 1, 2}
+
+
 def test_costs_are_those_of_the_run() -> None:
     tumours = next(one for one in panels(RESULTS) if one.dataset == "ixi-t1-tumour")
     models = json.loads((RESULTS / "ixi-place" / "run.json").read_text())["models"]
