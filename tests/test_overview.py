@@ -114,7 +114,7 @@ def test_real_lesions_come_first_and_a_run_on_strokes_before_all(strokes: Path) 
 def test_the_front_page_names_the_best_network_the_floor_and_patches(strokes: Path) -> None:
     means = panels(strokes)[0].summary.set_index("method")["mean"]
     text = short_block(strokes)
-    assert text.startswith("Real strokes on FLAIR (12 patients; chance 0.030): ")
+    assert text.startswith("Real strokes on FLAIR (12 patients with at least 20 lesion pixels; chance 0.030): ")
     assert f"(the atlas) **{means['atlas']:.3f} [" in text and f"(pDDPM) **{means['pddpm']:.3f} [" in text
     assert text.count("**") == 4, "pDDPM is the best network of this run"
     real = short_block(RESULTS)
