@@ -95,10 +95,10 @@ class Panel:
 
 _CANDIDATES = (
     Panel("soop-flair", ("soop", "soop-methods"), "Real strokes", "FLAIR", smaller="soop-flair-small"),
-    Panel("mslub-t2", ("methods",), "Real MS lesions", "T2"),
+    Panel("mslub-t2", ("simplex",), "Real MS lesions", "T2"),
     Panel("mslub-t1", ("ixi-place",), "Real MS lesions", "T1"),
     Panel("ixi-t1-tumour", ("ixi-place",), "Simulated tumours", "real T1", simulated=True),
-    Panel("simulated-t2-tumour", ("methods",), "Simulated tumours", "simulated T2", simulated=True),
+    Panel("simulated-t2-tumour", ("simplex",), "Simulated tumours", "simulated T2", simulated=True),
 )
 
 

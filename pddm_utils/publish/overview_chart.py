@@ -137,7 +137,7 @@ def _dress(axes: Axes, one: Panel, rows: int, text: str, line: str, shade: str) 
 def _write_costs(axes: Axes, names: list[str], found: list[Panel], text: str) -> None:
     """Two columns of numbers beside the rows."""
     where = axes.get_yaxis_transform()
-    for x, place, head in ((1.32, 0, "CPU\nmin"), (1.6, 1, "pass-\nes")):
+    for x, place, head in ((1.36, 0, "CPU\nmin"), (1.68, 1, "pass-\nes")):
         axes.text(x, -0.75, head, transform=where, fontsize=8, color=text, ha="center", va="bottom", clip_on=False)
         for row, name in enumerate(names):
             value = cost_of(name, found)[place]
