@@ -214,8 +214,7 @@ def _tumours_t1(found: dict[str, Panel]) -> list[str]:
 
 
 def _tumours_t2(found: dict[str, Panel]) -> list[str]:
-    others = "on real T2 tumours others report [pDDPM first, the DAE third](#published-figures), unchecked"
-    row = _tumours(found, "simulated-t2-tumour", "T2", f"{_LIKENESS}; {others}")
+    row = _tumours(found, "simulated-t2-tumour", "T2", _LIKENESS)
     one, ms = found["simulated-t2-tumour"], found.get("mslub-t2")
     own = format_summary(one.summary, one.dataset, "pddpm")
     row[1] += ", and pDDPM beside it: trust neither alone"
