@@ -121,10 +121,9 @@ def _patients(found: list[Panel]) -> str:
     for one in found:
         table = one.by_patient
         first, last = table.columns[0], table.columns[-1]
-        best = table[first].idxmax()
+        best, floor = table[first].idxmax(), table[first][table.index.intersection(list(FLOORS))].idxmax()
         large.append(
-            f"on {one.scans} {_plain(best)} {table.loc[best, first]:.3f}, "
-            f"brightness {table.loc['intensity', first]:.3f}"
+            f"on {one.scans} {_plain(best)} {table.loc[best, first]:.3f}, {_plain(floor)} {table.loc[floor, first]:.3f}"
         )
         small.append(table[last].max())
     shares = found[0].scores.groupby("subject").lesion_share.first()
