@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -59,20 +59,20 @@ def _budget(run: Mapping[str, Any]) -> str:
     for name, record in records.items():
         by_method.setdefault(name.rpartition("-seed")[0], set()).add(record["steps"])
     if run["hardware"]["gpu"]:
-        return "".join(
-            f"{name} {record['steps']} steps in {record['seconds']:.0f} s, " for name, record in records.items()
-        ).removesuffix(", ") + ("; " if records else "")
+        return _each(records, lambda record: f"{record['seconds']:.0f} s")
     if any(len(steps) > 1 for steps in by_method.values()):
         return f"{_budgets(records)}seeds of unequal length, so ± mixes length and chance; "
     return _budgets(records)
 
 
+def _each(records: Mapping[str, Mapping[str, Any]], time: Callable[[Mapping[str, Any]], str]) -> str:
+    parts = [f"{name} {record['steps']} steps in {time(record)}" for name, record in records.items()]
+    return ", ".join(parts) + ("; " if parts else "")
+
+
 def _budgets(records: Mapping[str, Mapping[str, Any]]) -> str:
     if len(records) <= 6:
-        return "".join(
-            f"{name} {record['steps']} steps in {record['cpu_seconds'] / 60:.0f} CPU min, "
-            for name, record in records.items()
-        ).removesuffix(", ") + ("; " if records else "")
+        return _each(records, lambda record: f"{record['cpu_seconds'] / 60:.0f} CPU min")
     steps, minutes = (
         [value(record) for record in records.values()]
         for value in (lambda record: record["steps"], lambda record: record["cpu_seconds"] / 60)
