@@ -25,11 +25,13 @@ from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
 
 
+ROW = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
+
+
 @pytest.fixture(scope="module")
 def scan_file(tmp_path_factory):
     """A simulated T2 scan with a tumour as a NIfTI of 1.5 x 2 x 2.5 mm in LPS order, values 0-1000."""
-    row = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
-    scan = prepare_scan(row)
+    scan = prepare_scan(ROW)
     affine = np.array([[-1.5, 0, 0, 70], [0, -2, 0, 90], [0, 0, 2.5, -70], [0, 0, 0, 1.0]])
     reference = nib.Nifti1Image(np.zeros((96, 96, 60), np.float32), affine)
     image = to_scan_space(scan.image, scan.affine, reference)
@@ -69,7 +71,7 @@ def test_unassessed_voxels_are_marked_and_never_called_healthy(detection) -> Non
 def test_mask_is_the_map_above_the_shipped_threshold(detection) -> None:
     expected = drop_small_components(detection.prepared_map > detection.threshold)
     assert np.array_equal(detection.prepared_mask, expected) and detection.anomalous_ml > 0
-    assert detection.model == "simulated-t2-pddpm"
+    assert detection.model == DEFAULT_MODELS["T2"]
 
 
 def test_same_scan_same_result(scan_file, detection) -> None:
@@ -120,7 +122,17 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
     np.testing.assert_allclose(loaded.get_fdata(), detection.anomaly_map.get_fdata(), equal_nan=True)
     report = json.loads((tmp_path / "deep" / "er" / "report.json").read_text())
     assert report["threshold"] == detection.threshold and "not for diagnosis" in report["notice"]
-    assert report == json.loads(json.dumps(detection.report())) and report["warnings"] == []
+    assert report == json.loads(json.dumps(detection.report())) and report["warnings"] == list(detection.quality.warnings)
+
+
+def test_coarse_voxels_are_warned_of_and_those_of_the_training_are_not(scan_file, detection, tmp_path) -> None:
+    """Interpolated from voxels of 2.5 mm, a scan is smoother than the healthy scans behind the threshold."""
+    [warning] = detection.quality.warnings
+    assert "The median residual in the brain is" in warning
+    path = tmp_path / "sub-1_T2w.nii.gz"
+    scan = prepare_scan(ROW)
+    nib.save(to_scan_space(scan.image, scan.affine, nib.Nifti1Image(scan.image.T, scan.affine)), path)
+    assert detect(path).quality.warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from book_build import ROOT, TIMEOUT_S, execute_smoke, notebook_paths, run_noteb
 # A minute, on any processor: pieces of `WORK`, which takes 10 CPU seconds where notebooks take 5 to 35.
 MOST_WORK = 6
 MOST_WIDTH = 680  # pixels of a page; a phone has 390
-MOST_NAMES = 16  # of the package in a chapter
+MOST_NAMES = 15  # of the package in a chapter
 WORK = """
 import torch
 from pddm_utils.diffusion.network import make_network
