@@ -24,7 +24,6 @@ from pddm_utils.detection.model import load_model
 from pddm_utils.evaluation.metrics import average_precision
 from pddm_utils.evaluation.postprocess import drop_small_components, erode_in_plane
 
-
 ROW = ManifestRow("s", "simulated:210003", "", "insert:tumour:210003", "test", "simulated-t2-tumour", "T2")
 
 
@@ -122,7 +121,8 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
     np.testing.assert_allclose(loaded.get_fdata(), detection.anomaly_map.get_fdata(), equal_nan=True)
     report = json.loads((tmp_path / "deep" / "er" / "report.json").read_text())
     assert report["threshold"] == detection.threshold and "not for diagnosis" in report["notice"]
-    assert report == json.loads(json.dumps(detection.report())) and report["warnings"] == list(detection.quality.warnings)
+    assert report == json.loads(json.dumps(detection.report()))
+    assert report["warnings"] == list(detection.quality.warnings)
 
 
 def test_coarse_voxels_are_warned_of_and_those_of_the_training_are_not(scan_file, detection, tmp_path) -> None:

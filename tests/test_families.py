@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -86,7 +87,7 @@ def test_a_run_on_simulated_scans_with_real_shapes(tmp_path: Path, monkeypatch):
     for record in read_table(DONOR_TABLE, COLUMNS):
         (folder / f"bwsr{record['subject']}_lesion.nii.gz").symlink_to(folder / "one.nii.gz")
     monkeypatch.setenv("PDDM_DATA", str(tmp_path / "data"))
-    overrides = {"lesion_kinds": ["tumour", "real-shape"], "methods": ["intensity", "blur"], "level_choice": "family"}
+    overrides = {"lesion_kinds": ["tumour", "real-shape"], "methods": ["intensity", "pca"], "level_choice": "family"}
     settings = load_settings("smoke", overrides)
     run = Families(settings, tmp_path / "runs", tmp_path / "results", slice_step=4)
     first = run_families(run).read_text(encoding="utf-8")
@@ -97,6 +98,10 @@ def test_a_run_on_simulated_scans_with_real_shapes(tmp_path: Path, monkeypatch):
     )
     assert table.auprc.between(0, 1).all() and (table.lesion_l1 > 0).all() and (table.lesion_ml > 0).all()
     assert run_families(run).read_text(encoding="utf-8") == first
+    run_families(replace(run, settings=load_settings("smoke", overrides | {"score": "place"})))
+    placed, _ = read_families(tmp_path / "results")
+    changed = set(table.method[table.auprc != placed.auprc])
+    assert changed == {"pca"}, "another map of a network; a floor keeps its own"
     with pytest.raises(InputError, match="slice_step=0"):
         Families(settings, tmp_path, tmp_path, slice_step=0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from pddm_utils.benchmark.evaluate import every_nth_slice, map_scan, nth_slices, restoration_scores, score_noise_level
 from pddm_utils.benchmark.levels import family_levels
 from pddm_utils.benchmark.models import settings_of_shipped, train_method
+from pddm_utils.benchmark.scoring import score_depends_on, scored
 from pddm_utils.benchmark.store import Part, kept_parts, key_of, weights_digest, write_csv, write_study
 from pddm_utils.core.errors import InputError
 from pddm_utils.core.settings import Settings
@@ -71,11 +72,17 @@ class Families:
             self.settings, name, self.settings.seeds[0], self.runs, self.runs / "cache"
         )
 
-    def method(self, name: str) -> Method:
-        """A fitted method; this process then works on as many threads as the profile says."""
+    @cached_property
+    def rows(self) -> list[ManifestRow]:
+        """The cohort (`InputError` where data is missing)."""
+        return cohort_rows(self.settings)
+
+    def method(self, name: str, level: int | None) -> Method:
+        """A fitted method, scored as the profile says; this process then works on as many threads as it says."""
         use_threads(self.settings.threads)
         fast_cpu()
-        return open_method(name, self.settings_of(name), self.settings.seeds[0], self.weights(name))
+        fitted = open_method(name, self.settings_of(name), self.settings.seeds[0], self.weights(name))
+        return scored(fitted, self.settings, self.rows, self.cache, level)
 
     def _shipped(self, name: str) -> Path | None:
         folder = weights_root() / model_name(self.settings, name)
@@ -93,7 +100,7 @@ def run_families(run: Families) -> Path:
         InputError: data is missing.
     """
     started = time.perf_counter()
-    rows = [row for row in cohort_rows(run.settings) if row.inserted_lesion is not None]
+    rows = [row for row in run.rows if row.inserted_lesion is not None]
     prepare_all(sorted(rows, key=lambda row: (row.image, row.dataset)), run.cache, jobs=run.jobs)
     val, test = ([row for row in rows if row.split == split] for split in ("val", "test"))
     levels = _selection(run, val)
@@ -118,7 +125,7 @@ def _selection(run: Families, rows: Sequence[ManifestRow]) -> pd.DataFrame:
 
 
 def _validation_scores(run: Families, name: str, rows: Sequence[ManifestRow], level: int | None) -> pd.DataFrame:
-    return score_noise_level(run.method(name), rows, run.cache, level, run.settings.selection_slice_step)
+    return score_noise_level(run.method(name, level), rows, run.cache, level, run.settings.selection_slice_step)
 
 
 def _test_scores(run: Families, rows: Sequence[ManifestRow], levels: dict[tuple[str, str], int]) -> pd.DataFrame:
@@ -133,7 +140,7 @@ def _test_scores(run: Families, rows: Sequence[ManifestRow], levels: dict[tuple[
 
 
 def _family_scores(run: Families, name: str, rows: Sequence[ManifestRow], level: int | None) -> pd.DataFrame:
-    method, records = run.method(name), []
+    method, records = run.method(name, level), []
     for row in rows:
         scan = every_nth_slice(load_scan(row, run.cache), run.slice_step)
         if not scan.lesion_mask.any():
@@ -157,5 +164,6 @@ def _family_scores(run: Families, name: str, rows: Sequence[ManifestRow], level:
 
 def _part(run: Families, unit: tuple, rows: Sequence[ManifestRow], name: str, compute: partial) -> Part:
     settings = {field: getattr(run.settings_of(name), field) for field in METHODS[name].scored_by}
-    key = key_of([unit, settings], rows, run.weights(name))
+    more, reference = score_depends_on(name, run.settings, run.rows, run.cache)
+    key = key_of([unit, settings | more], [*rows, *reference], run.weights(name))
     return Part(run.runs / "parts" / f"{'-'.join(map(str, unit))}-{key}.csv", compute)
