@@ -117,14 +117,14 @@ def _number_of_lesion(selection: pd.DataFrame) -> pd.Series:
 def run_groups(results: Path) -> list[tuple[Path, ...]]:
     """Full runs, each with what belongs to it; a run that is a part of another is left out.
 
-    To a run belong floors that were scored on the same subjects, and to `NAME` the other methods in `NAME-methods`, if
+    To a run belong floors that were scored on the same subjects, and to `NAME` the other methods in `NAME-...`, if
     there is no DDPM among them.
     """
     runs = {folder: _test_rows(folder) for folder in finished_runs(results)}
     others = {
-        folder
+        folder: max(before, key=lambda one: len(one.name))
         for folder in runs
-        if folder.with_name(folder.name.removesuffix("-methods")) in runs.keys() - {folder}
+        if (before := [one for one in runs if folder.name.startswith(f"{one.name}-")])
         and "ddpm" not in _methods(folder)
     }
     runs = {folder: rows for folder, rows in runs.items() if folder not in others}
@@ -137,7 +137,7 @@ def run_groups(results: Path) -> list[tuple[Path, ...]]:
     return [
         (
             name,
-            *(folder for folder in others if folder.name == f"{name.name}-methods"),
+            *sorted(folder for folder, first in others.items() if first == name),
             *(
                 floor
                 for floor, rows in floors.items()
