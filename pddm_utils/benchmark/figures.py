@@ -227,7 +227,7 @@ def draw_variants(axes: Axes, table: pd.DataFrame, by: Sequence[str]) -> pd.Data
     groups = table.groupby(keys, sort=False, dropna=False)
     for place, row, (_, rows) in zip(places, means.itertuples(), groups, strict=True):
         colour = method_colour(row.method)
-        axes.scatter(rows.auprc, np.full(len(rows), place), s=14, color=colour, alpha=0.35, lw=0)
+        axes.scatter(rows.auprc, np.full(len(rows), place), s=14, color=colour, alpha=0.7, lw=0)
         axes.plot([row.low, row.high], [place, place], color=colour, lw=2)
         axes.plot([row.mean], [place], "D", color=colour, ms=6, mec="white", mew=0.6)
     several = table["method"].nunique() > 1

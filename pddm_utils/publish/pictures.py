@@ -231,7 +231,7 @@ def save_real_figures(runs: Path, out: Path) -> list[Path]:
         last = [one for one in outcomes if one.row.dataset.startswith(name)][-1]
         figures[f"preprocess-{name}"] = quality_figure(np.load(last.folder / "pictures.npy", allow_pickle=False))
     patient = mslub_rows(root, "T2")[-1]
-    figures["detect-mslub"] = detect(patient.image, contrast="T2").figure()
+    figures["detect-mslub"] = detect(patient.image, contrast="T2", model="simulated-t2-pddpm").figure()
     row, cache = ixi_rows(root, 1, 0, 0)[0], ScanCache(runs / "cache")
     figures["randomised"] = _randomised_figure(load_scan(row, cache), RandomisedSlices([row], cache))
     written = []

@@ -172,7 +172,7 @@ def show_reconstruction(
         axes[3].imshow(
             radiological(found), cmap=ListedColormap([FOUND_COLOUR]), alpha=0.6, aspect=aspect, interpolation="nearest"
         )
-        keys.append(Patch(facecolor=FOUND_COLOUR, alpha=0.7, label="found"))
+        keys.append(Patch(facecolor=FOUND_COLOUR, label="found"))
     draw_outline(axes[3], lesion)
     if keys:
         axes[3].legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2)
@@ -251,7 +251,9 @@ def show_boxes(grid: BoxGrid, image: np.ndarray) -> Figure:
                 color="white",
                 ha="center",
                 va="center",
-                path_effects=[withStroke(linewidth=2, foreground="black")],
+                size="x-large",
+                weight="bold",
+                path_effects=[withStroke(linewidth=3, foreground="black")],
             )
     sides = f"{grid.box_size[0]} x {grid.box_size[1]}"
     axes.set_title(f"{len(grid)} boxes of {sides} px, stride {grid.stride[0]} px")
