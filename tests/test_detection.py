@@ -126,7 +126,7 @@ def test_files_are_written_whole(scan_file, detection, tmp_path) -> None:
 
 
 def test_coarse_voxels_are_warned_of_and_those_of_the_training_are_not(scan_file, detection, tmp_path) -> None:
-    """Interpolated from voxels of 2.5 mm, a scan is smoother than the healthy scans behind the threshold."""
+    """Resampled to voxels of up to 2.5 mm and back, a scan leaves more than the healthy ones behind the threshold."""
     [warning] = detection.quality.warnings
     assert "The median residual in the brain is" in warning
     path = tmp_path / "sub-1_T2w.nii.gz"
