@@ -21,6 +21,7 @@ from pddm_utils.data.scan import Scan
 from pddm_utils.data.sources import require_data_root
 from pddm_utils.data.sources.ixi import ixi_rows
 from pddm_utils.methods.registry import METHOD_NAMES
+from pddm_utils.publish.run_tables import scored_by
 from pddm_utils.show.figures import show_slice
 from pddm_utils.show.style import WIDTH, mark_sides, styled
 
@@ -37,8 +38,8 @@ def families_block(folder: Path) -> str:
     parts = [
         scores_markdown(table),
         f"AUPRC, mean [95 % BCa bootstrap interval over people] (rank); {table.subject.nunique()} test scans of IXI "
-        f"T1, every n-th slice with n = {made['settings']['slice_step']}. Timestep, chosen for each family on "
-        f"validation scans: {levels}.",
+        f"T1, every n-th slice with n = {made['settings']['slice_step']}.{scored_by(made)} Timestep, chosen for each "
+        f"family on validation scans: {levels}.",
         taus_markdown(table),
         f"On the means of {table.method.nunique()} methods; in brackets, what 95 % of resampled sets of people give. "
         "1 is the same order, 0 no relation, -1 the opposite.",

@@ -231,9 +231,14 @@ def made_text(runs: Runs) -> str:
 
 
 def _cohort_line(run: Mapping[str, Any]) -> str:
+    cohort = _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"])
+    return cohort + scored_by(run)
+
+
+def scored_by(run: Mapping[str, Any]) -> str:
+    """A sentence on the map of the networks, with a space before it; nothing where it is the plain residual."""
     score = SCORES.get(run["settings"].get("score", ""))
-    scored = f" Map of every network: {score}, as validation chose." if score else ""
-    return _COHORTS.get(run["settings"]["cohort"], "{contrast} scans of a manifest.").format(**run["settings"]) + scored
+    return f" Map of every network: {score}, as validation chose." if score else ""
 
 
 def patients_block(dataset: str, *folders: Path) -> str:
