@@ -94,7 +94,7 @@ class Panel:
 
 
 _CANDIDATES = (
-    Panel("soop-flair", ("soop", "soop-methods"), "Real strokes", "FLAIR", smaller="soop-flair-small"),
+    Panel("soop-flair", ("soop", "soop-anoddpm", "soop-methods"), "Real strokes", "FLAIR", smaller="soop-flair-small"),
     Panel("mslub-t2", ("simplex",), "Real MS lesions", "T2"),
     Panel("mslub-t1", ("ixi-place",), "Real MS lesions", "T1"),
     Panel("ixi-t1-tumour", ("ixi-place",), "Simulated tumours", "real T1", simulated=True),
