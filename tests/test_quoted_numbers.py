@@ -101,7 +101,8 @@ def of(
     run: str, dataset: str, method: str, column: str = "auprc", rule: str = DEFAULT, level: str = "validation"
 ) -> pd.Series:
     """The value of each subject; what a run lacks is of its other methods, or of the runs of floors."""
-    for name in (run, *(other for other in runs() if other.endswith("-floors") or other == f"{run}-methods")):
+    others = [f"{run}-anoddpm", f"{run}-methods", *(other for other in runs() if other.endswith("-floors"))]
+    for name in (run, *(other for other in others if other in runs())):
         scores = read(f"results/{name}/scores.csv")
         scores = scores[(scores.dataset == dataset) & (scores.method == method)]
         if len(scores):
